@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
+use super::rule::CodeUse;
 use crate::digest::{Digest, Fingerprint};
 use crate::domain::ids::EventId;
 
@@ -24,21 +25,21 @@ pub(super) struct UsedCodes {
 }
 
 impl UsedCodes {
-    /// Marks a code as used by an acceptance. Returns false, and changes nothing, if another event has used it.
-    pub(super) fn mark_used(&mut self, code: Digest, by: RecordKey, retention: TimeDelta) -> bool {
-        let is_used_by_another = |other: &RecordKey| {
-            other.event != by.event && by.recorded_at.signed_duration_since(other.recorded_at) <= retention
-        };
-        if self.by_code.get(&code).is_some_and(is_used_by_another) {
-            return false;
-        }
+    /// The use of a code, which may have expired.
+    pub(super) fn used_by(&self, code: &Digest) -> Option<CodeUse> {
+        self.by_code
+            .get(code)
+            .map(|RecordKey { event, recorded_at, .. }| CodeUse { event: *event, recorded_at: *recorded_at })
+    }
+
+    /// Marks a code as used by an acceptance. An earlier use must belong to the same event, or have expired.
+    pub(super) fn mark_used(&mut self, code: Digest, by: RecordKey) {
         if let Some(before) = self.by_code.insert(code, by) {
             self.by_event.remove(&before.event);
         }
         if let Some(before) = self.by_event.insert(by.event, code) {
             self.by_code.remove(&before);
         }
-        true
     }
 
     /// Frees the code that this acceptance has used, after its record has been removed.

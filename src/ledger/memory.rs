@@ -11,17 +11,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::{DashMap, Entry};
 
 use super::codes::{RecordKey, UsedCodes};
-use super::event::find_record;
 use super::records::{Number, Records, StoredRecord};
+use super::rule::{self, Outcome, SessionStep};
 use super::sessions::Sessions;
 use super::{
     DecisionCursor, DecisionPage, EVICTABLE_AFTER, Limits, Lookup, NewRecord, Page, Record, Recorded, SessionEffect,
     SessionId,
 };
 use crate::digest::Fingerprint;
-use crate::domain::decision::{Decision, Denial};
 use crate::domain::ids::{EventId, VisitorId};
-use crate::domain::scan::Location;
 
 /// The maximum number of records and of sessions that one step of a sweep removes before scans are served.
 const SWEEP_BATCH: usize = 1000;
@@ -66,7 +64,7 @@ impl MemoryLedger {
 
     pub(super) fn find(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         let Some(newest) = self.newest.get(&event).map(|newest| *newest) else { return Lookup::Unknown };
-        find_record(self.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
+        rule::find(self.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
     }
 
     pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
@@ -84,7 +82,7 @@ impl MemoryLedger {
     /// The atomic step: while the event's shard is locked, no other request can find or record anything for the event.
     /// Returns `None` when the ledger is full. The caller evicts then, since eviction may lock any shard.
     fn record_unless_full(&self, entry: &NewRecord, now: DateTime<Utc>) -> Option<Recorded> {
-        let NewRecord { event, fingerprint, store_id, decision, code } = entry;
+        let NewRecord { event, fingerprint, store_id, code, .. } = entry;
         let retention = self.limits.retention;
         let newest = self.newest.entry(event.id);
         let before = match &newest {
@@ -92,30 +90,28 @@ impl MemoryLedger {
             Entry::Vacant(_) => None,
         };
         let mut records = self.write();
-        match find_record(records.records_of(before), fingerprint, now, retention) {
-            Lookup::Recorded(record) => return Some(Recorded::Replay(record)),
-            Lookup::Mismatch => return Some(Recorded::Mismatch),
-            Lookup::Unknown => {}
-        }
+        let used = code.and_then(|code| lock(&self.codes).used_by(&code));
+        let (decision, step, uses) = match rule::apply(entry, records.records_of(before), used, now, retention) {
+            Outcome::Replay(record) => return Some(Recorded::Replay(record)),
+            Outcome::Mismatch => return Some(Recorded::Mismatch),
+            Outcome::New { decision, session, uses } => (decision, session, uses),
+        };
         // Each new record removes one expired record, so that these do not accumulate between two sweeps.
         let removed = self.remove_oldest(&mut records, retention, now).ok();
         if removed.is_none() && records.len() >= self.limits.capacity {
             return None;
         }
-        let key = RecordKey { event: event.id, fingerprint: *fingerprint, recorded_at: now };
-        let decision = match (decision, code) {
-            (Decision::Accepted(_), Some(code)) if !lock(&self.codes).mark_used(*code, key, retention) => {
-                Decision::Denied(Denial::KeyAlreadyUsed)
-            }
-            _ => decision.clone(),
-        };
-        let session = match (&decision, event.location) {
-            (Decision::Denied(_), _) => SessionEffect::Untouched,
-            (Decision::Accepted(grant), Location::Entry) => {
+        if let Some(code) = uses {
+            let by = RecordKey { event: event.id, fingerprint: *fingerprint, recorded_at: now };
+            lock(&self.codes).mark_used(code, by);
+        }
+        let session = match step {
+            SessionStep::None => SessionEffect::Untouched,
+            SessionStep::Open(grant) => {
                 SessionEffect::Opened(lock(&self.sessions).open(event, store_id.clone(), grant, now))
             }
-            (Decision::Accepted(grant), Location::Exit) => {
-                let closed = lock(&self.sessions).close(event, store_id, &grant.visitor.id, now);
+            SessionStep::CloseOldest(visitor) => {
+                let closed = lock(&self.sessions).close(event, store_id, visitor, now);
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
@@ -142,7 +138,7 @@ impl MemoryLedger {
     /// A record whose time is more than `age` in the future was made before the clock was set back. It is removed as
     /// well, since it would otherwise block the removal of all later records.
     fn remove_oldest(&self, records: &mut Records, age: TimeDelta, now: DateTime<Utc>) -> Result<Removed, TimeDelta> {
-        let oldest_age = records.oldest().ok_or(age)?.record.age(now);
+        let oldest_age = now.signed_duration_since(records.oldest().ok_or(age)?.record.recorded_at);
         if oldest_age.abs() <= age {
             return Err(age.checked_sub(&oldest_age).unwrap_or(age));
         }
@@ -244,9 +240,10 @@ mod tests {
 
     use super::*;
     use crate::digest::HashKey;
+    use crate::domain::decision::{Decision, Denial};
     use crate::domain::identity_key::IdentityKey;
     use crate::domain::ids::StoreId;
-    use crate::domain::scan::AuthEvent;
+    use crate::domain::scan::{AuthEvent, Location};
     use crate::ledger::tests::{accepted, with_code};
 
     /// A rejection of an event with this number.

@@ -10,9 +10,9 @@
 
 mod cache;
 mod codes;
-mod event;
 mod memory;
 mod records;
+mod rule;
 mod sessions;
 mod sql;
 

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::cache::RecordCache;
+use super::rule;
 use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
 use crate::breaker::Subject;
 use crate::digest::Fingerprint;
@@ -101,7 +102,8 @@ impl SqlLedger {
             .database
             .read(Subject::from(*fingerprint), move |connection| Box::pin(rows::records(connection, event)))
             .await?;
-        let found = records.find(fingerprint, now, self.limits.retention);
+        let records = records.iter().map(|(of, record)| (of, record));
+        let found = rule::find(records, fingerprint, now, self.limits.retention);
         if let Lookup::Recorded(record) = &found {
             self.cache.keep(event, *fingerprint, record);
         }

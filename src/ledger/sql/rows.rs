@@ -8,7 +8,6 @@ use crate::digest::Fingerprint;
 use crate::domain::decision::{Decision, Denial, Grant};
 use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, VisitorId};
 use crate::domain::visitor::{Visitor, VisitorType};
-use crate::ledger::event::EventRecords;
 use crate::ledger::{Record, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, corrupt};
 pub(super) use crate::storage::{from_nanos, to_nanos};
@@ -16,7 +15,7 @@ pub(super) use crate::storage::{from_nanos, to_nanos};
 type Result<T> = std::result::Result<T, DatabaseError>;
 
 /// The records of an event, including expired ones.
-pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<EventRecords> {
+pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
     let rows = query::<Any>(
         "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
                 session_id
@@ -25,11 +24,7 @@ pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> R
     .bind(event.as_bytes().as_slice())
     .fetch_all(connection)
     .await?;
-    let mut records = EventRecords::default();
-    for row in &rows {
-        records.push(fingerprint(row)?, record(row)?);
-    }
-    Ok(records)
+    rows.iter().map(|row| Ok((fingerprint(row)?, record(row)?))).collect()
 }
 
 pub(super) fn fingerprint(row: &AnyRow) -> Result<Fingerprint> {

@@ -10,15 +10,14 @@ use serde_json::json;
 use sqlx::any::Any;
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
 
-use super::rows::{self, Columns, nanos_before, number, session_id, to_nanos};
+use super::rows::{self, Columns, from_nanos, nanos_before, number, session_id, to_nanos};
 use super::writer::{Batch, BatchOutcome, PendingRecord};
 use crate::clock::rfc3339;
-use crate::digest::Digest;
-use crate::domain::decision::{Decision, Denial, Grant};
-use crate::domain::ids::{DeviceId, EventId};
-use crate::domain::scan::Location;
-use crate::ledger::event::EventRecords;
-use crate::ledger::{Limits, Lookup, NewRecord, Record, Recorded, SessionEffect, SessionId};
+use crate::digest::{Digest, Fingerprint};
+use crate::domain::decision::Grant;
+use crate::domain::ids::{DeviceId, EventId, VisitorId};
+use crate::ledger::rule::{self, CodeUse, Outcome, SessionStep};
+use crate::ledger::{Limits, NewRecord, Record, Recorded, SessionEffect, SessionId};
 use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, corrupt, in_transaction};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
@@ -53,47 +52,44 @@ async fn write(connection: &mut AnyConnection, pending: &[PendingRecord], limits
     for PendingRecord { entry, decided_at, .. } in pending {
         let (event, now) = (entry.event.id, *decided_at);
         let records = existing.entry(event).or_default();
-        let found = match records.find(&entry.fingerprint, now, limits.retention) {
-            Lookup::Recorded(record) => Some(Recorded::Replay(record)),
-            Lookup::Mismatch => Some(Recorded::Mismatch),
-            Lookup::Unknown => None,
+        let used_by = entry.code.and_then(|code| used.get(&code).copied());
+        let of_event = records.iter().map(|(of, record)| (of, record));
+        let (decision, step, uses) = match rule::apply(entry, of_event, used_by, now, limits.retention) {
+            Outcome::Replay(record) => {
+                written.recorded.push(Ok(Recorded::Replay(record)));
+                continue;
+            }
+            Outcome::Mismatch => {
+                written.recorded.push(Ok(Recorded::Mismatch));
+                continue;
+            }
+            Outcome::New { decision, session, uses } => (decision, session, uses),
         };
-        if let Some(found) = found {
-            written.recorded.push(Ok(found));
-            continue;
-        }
-        let expired = records.remove(|_, record| record.is_expired(limits.retention, now));
+        let expired = records.extract_if(.., |(_, record)| record.is_expired(limits.retention, now)).count();
         if expired > 0 {
             delete_expired(connection, event, limits.retention, now).await?;
         }
-        let decision = match (&entry.decision, entry.code) {
-            (Decision::Accepted(_), Some(code)) if used.get(&code).is_some_and(|by| by.blocks(event, now, &limits)) => {
-                Decision::Denied(Denial::KeyAlreadyUsed)
-            }
-            (Decision::Accepted(_), Some(code)) => {
-                used.insert(code, UsedBy { event, recorded_at: to_nanos(now) });
-                codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), to_nanos(now)))?;
-                entry.decision.clone()
-            }
-            _ => entry.decision.clone(),
-        };
-        let effect = match (&decision, entry.event.location) {
-            (Decision::Denied(_), _) => SessionEffect::Untouched,
-            (Decision::Accepted(grant), Location::Entry) => {
+        if let Some(code) = uses {
+            used.insert(code, CodeUse { event, recorded_at: now });
+            codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), to_nanos(now)))?;
+        }
+        let effect = match step {
+            SessionStep::None => SessionEffect::Untouched,
+            SessionStep::Open(grant) => {
                 session = SessionId(session.0.saturating_add(1));
                 sessions.push(&session_row(session, entry, grant, now))?;
                 SessionEffect::Opened(session)
             }
-            (Decision::Accepted(grant), Location::Exit) => {
+            SessionStep::CloseOldest(visitor) => {
                 // The exit may close a session that this batch has opened, so those are inserted first.
                 insert(connection, SESSIONS, std::mem::take(&mut sessions)).await?;
-                let closed = close_session(connection, entry, grant, now, limits.session_max_age).await?;
+                let closed = close_session(connection, entry, visitor, now, limits.session_max_age).await?;
                 closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
             }
         };
         let record = Record { decision, session: effect, recorded_at: now };
         decisions.push(&decision_row(event, entry, &record))?;
-        records.push(entry.fingerprint, record.clone());
+        records.push((entry.fingerprint, record.clone()));
         written.recorded.push(Ok(Recorded::New(record)));
         written.change = written.change.saturating_add(1).saturating_sub_unsigned(expired);
     }
@@ -107,7 +103,7 @@ async fn write(connection: &mut AnyConnection, pending: &[PendingRecord], limits
 async fn existing_records(
     connection: &mut AnyConnection,
     pending: &[PendingRecord],
-) -> Result<HashMap<EventId, EventRecords>> {
+) -> Result<HashMap<EventId, Vec<(Fingerprint, Record)>>> {
     let events: Vec<String> = pending.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
     let rows = query::<Any>(
         "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
@@ -117,29 +113,16 @@ async fn existing_records(
     .bind(json!(events).to_string())
     .fetch_all(connection)
     .await?;
-    let mut existing: HashMap<EventId, EventRecords> = HashMap::with_capacity(pending.len());
+    let mut existing: HashMap<EventId, Vec<_>> = HashMap::with_capacity(pending.len());
     for row in &rows {
         let records = existing.entry(rows::event_id(row, "event_id")?).or_default();
-        records.push(rows::fingerprint(row)?, rows::record(row)?);
+        records.push((rows::fingerprint(row)?, rows::record(row)?));
     }
     Ok(existing)
 }
 
-/// The acceptance that has used a code.
-struct UsedBy {
-    event: EventId,
-    recorded_at: i64,
-}
-
-impl UsedBy {
-    /// Whether the code cannot be used by `event`: another event has used it, and that use has not expired.
-    fn blocks(&self, event: EventId, now: DateTime<Utc>, limits: &Limits) -> bool {
-        self.event != event && self.recorded_at >= nanos_before(now, limits.retention)
-    }
-}
-
 /// The used codes among the codes of a batch, including expired uses.
-async fn used_codes(connection: &mut AnyConnection, pending: &[PendingRecord]) -> Result<HashMap<Digest, UsedBy>> {
+async fn used_codes(connection: &mut AnyConnection, pending: &[PendingRecord]) -> Result<HashMap<Digest, CodeUse>> {
     let codes: Vec<String> = pending.iter().filter_map(|one| Some(one.entry.code?.to_hex())).collect();
     let mut used = HashMap::new();
     if codes.is_empty() {
@@ -155,8 +138,8 @@ async fn used_codes(connection: &mut AnyConnection, pending: &[PendingRecord]) -
     for row in &rows {
         let digest: &[u8] = row.try_get("digest")?;
         let digest = digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))?;
-        let by = UsedBy { event: rows::event_id(row, "event_id")?, recorded_at: row.try_get("recorded_at")? };
-        used.insert(digest, by);
+        let recorded_at = from_nanos(row.try_get("recorded_at")?);
+        used.insert(digest, CodeUse { event: rows::event_id(row, "event_id")?, recorded_at });
     }
     Ok(used)
 }
@@ -240,7 +223,7 @@ async fn delete_expired(
 async fn close_session(
     connection: &mut AnyConnection,
     entry: &NewRecord,
-    grant: &Grant,
+    visitor: &VisitorId,
     now: DateTime<Utc>,
     max_age: TimeDelta,
 ) -> Result<Option<SessionId>> {
@@ -254,7 +237,7 @@ async fn close_session(
     .bind(entry.event.id.as_bytes().as_slice())
     .bind(rfc3339(entry.event.timestamp))
     .bind(to_nanos(now))
-    .bind(grant.visitor.id.as_str())
+    .bind(visitor.as_str())
     .bind(entry.store_id.as_str())
     .bind(nanos_before(now, max_age))
     .fetch_optional(connection)
