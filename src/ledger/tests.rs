@@ -244,6 +244,16 @@ async fn with_blocked_writer(folder: &tempfile::TempDir) -> (Arc<Ledger>, onesho
     (Arc::new(Ledger::Sql(ledger)), hold)
 }
 
+/// Waits until the writer has taken the decision that was just sent. Decisions that are sent while it waits to write
+/// become one batch.
+async fn until_taken(ledger: &Ledger) {
+    let Ledger::Sql(ledger) = ledger else { panic!("a database") };
+    tokio::task::yield_now().await; // the decision is sent
+    while ledger.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The writer takes pending decisions as one batch, in the order in which they arrived.
 #[tokio::test]
 async fn exit_closes_a_session_that_the_same_batch_opened() {
@@ -258,7 +268,9 @@ async fn exit_closes_a_session_that_the_same_batch_opened() {
         tokio::spawn(recording)
     };
     let mut recording = Vec::new();
-    for (number, location) in [(0, Location::Exit), (1, Location::Entry), (2, Location::Exit)] {
+    recording.push(record(0, Location::Exit));
+    until_taken(&ledger).await;
+    for (number, location) in [(1, Location::Entry), (2, Location::Exit)] {
         recording.push(record(number, location));
         tokio::task::yield_now().await;
     }
@@ -308,7 +320,7 @@ async fn decision_past_its_deadline_is_not_written() {
     let (ledger, hold) = with_blocked_writer(&folder).await;
     let (first, late) = (Arc::clone(&ledger), Arc::clone(&ledger));
     let first = tokio::spawn(async move { first.record(accepted(0, Location::Entry), at(0), far_deadline()).await });
-    tokio::task::yield_now().await;
+    until_taken(&ledger).await;
     let deadline = Instant::now().checked_add(std::time::Duration::from_millis(1)).expect("in range");
     let late = tokio::spawn(async move { late.record(accepted(1, Location::Entry), at(0), deadline).await });
     tokio::time::sleep_until(deadline).await;

@@ -158,6 +158,11 @@ pub(crate) enum DatabaseError {
     Corrupt(String),
     #[error(transparent)]
     Sqlx(#[from] Error),
+    /// An error of the connection that records in a SQLite file.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
     #[error("a database task panicked")]
     Panicked,
 }
@@ -176,7 +181,8 @@ pub(super) enum Symptom {
 impl DatabaseError {
     /// Whether the database refused part of the work, so that a smaller part of it may succeed.
     pub(crate) fn is_refusal(&self, engine: Engine) -> bool {
-        matches!(self, Self::Corrupt(_) | Self::Sqlx(Error::Database(_))) && self.symptom(engine) != Symptom::Unhealthy
+        matches!(self, Self::Corrupt(_) | Self::Sqlx(Error::Database(_)) | Self::Sqlite(_))
+            && self.symptom(engine) != Symptom::Unhealthy
     }
 
     /// Whether the connection is broken. Then other connections that are as old are probably broken too.
@@ -200,7 +206,12 @@ impl DatabaseError {
                 ),
                 _,
             ) => Symptom::Unhealthy,
-            (Self::Sqlx(Error::Database(error)), Engine::Sqlite) => sqlite_symptom(&error.code().unwrap_or_default()),
+            (Self::Sqlx(Error::Database(error)), Engine::Sqlite) => {
+                error.code().and_then(|code| primary(&code)).map_or(Symptom::None, sqlite_symptom)
+            }
+            (Self::Sqlite(error), _) => error
+                .sqlite_error()
+                .map_or(Symptom::None, |error| sqlite_symptom(error.extended_code.unsigned_abs() & 0xff)),
             (Self::Sqlx(Error::Database(error)), Engine::Postgres) => {
                 postgres_symptom(&error.code().unwrap_or_default())
             }
@@ -209,10 +220,10 @@ impl DatabaseError {
     }
 }
 
-fn sqlite_symptom(code: &str) -> Symptom {
-    match primary(code) {
+fn sqlite_symptom(primary: u32) -> Symptom {
+    match primary {
         // BUSY and LOCKED, since a lock covers the whole file. READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB.
-        Some(5 | 6 | 8 | 10 | 11 | 13 | 14 | 26) => Symptom::Unhealthy,
+        5 | 6 | 8 | 10 | 11 | 13 | 14 | 26 => Symptom::Unhealthy,
         _ => Symptom::None,
     }
 }

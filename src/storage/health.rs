@@ -41,6 +41,8 @@ const STALLED: u32 = 8;
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The pause after a failed probe.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a write in progress is checked for its time limit.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The time limit of work that only the probe waits for, such as a new connection that shows why there is none.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -224,6 +226,36 @@ impl QueryPermits {
     }
 }
 
+/// The write of records to the SQLite file that is in progress, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct WriteInProgress(Mutex<Option<(Instant, u32)>>);
+
+impl WriteInProgress {
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, u32)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A write begins.
+    pub(super) fn begin(&self) {
+        *self.lock() = Some((Instant::now(), 0));
+    }
+
+    /// It has ended. Returns whether it was reported as late.
+    pub(super) fn end(&self) -> bool {
+        self.lock().take().is_some_and(|(_, times)| times > 0)
+    }
+
+    /// How often its time limit has passed, if that has increased since the last call.
+    fn late_times(&self) -> Option<u32> {
+        let mut write = self.lock();
+        let (began, reported) = write.as_mut()?;
+        let times = began.elapsed().as_millis().checked_div(RECORD_TIMEOUT.as_millis())?;
+        let times = u32::try_from(times).ok().filter(|times| times > reported)?;
+        *reported = times;
+        Some(times)
+    }
+}
+
 /// Writes as a scan does, commits, and leaves no rows behind.
 pub(super) type WriteProbe = for<'c> fn(&'c mut AnyConnection) -> Work<'c, ()>;
 
@@ -270,6 +302,24 @@ impl Database {
         });
     }
 
+    /// Starts the task that reports a write of records that takes too long, until the database is closed.
+    pub(crate) fn start_write_watch(&self) {
+        let database = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            while let Some(inner) = database.upgrade() {
+                Self(inner, Workload::Admin).report_write_in_progress();
+                sleep(WATCH_INTERVAL).await;
+            }
+        });
+    }
+
+    /// Reports the write of records in progress each time that it has exceeded its time limit.
+    pub(super) fn report_write_in_progress(&self) {
+        if let Some(times) = self.0.write_in_progress.late_times() {
+            self.report_late_write(times);
+        }
+    }
+
     /// Called each time that the time limit of a write to the SQLite file has passed; `times` is how often for this
     /// write.
     pub(super) fn report_late_write(&self, times: u32) {
@@ -301,12 +351,6 @@ impl Database {
                 }
                 return;
             }
-            // Another write uses the only connection.
-            Some((DatabaseError::Sqlx(Error::PoolTimedOut), _))
-                if kind == Kind::Write && self.0.engine == Engine::Sqlite =>
-            {
-                return self.report_late_write(1);
-            }
             Some((error, Symptom::Unhealthy)) => breaker.failed(kind, subjects, error),
             // Another connection holds a lock that one of the subjects needed. With several subjects, it is not known
             // which one.
@@ -329,8 +373,15 @@ impl Database {
             self.report_late_write(times);
         };
         let mut ignored = |_| ();
+        let permit = match self.0.engine {
+            Engine::Sqlite => {
+                Some(self.change_permits(RECORD_TIMEOUT).await.inspect_err(|_| self.report_late_write(1))?)
+            }
+            Engine::Postgres => None,
+        };
         let read = self.attempt(reads, READ_TIMEOUT, |connection| Box::pin(read_probe(connection)), &mut ignored);
         let (written, read) = tokio::join!(self.attempt(writes, RECORD_TIMEOUT, write, &mut late), read);
+        drop(permit);
         for (kind, result) in [(Kind::Write, &written), (Kind::Read, &read)] {
             let is_counted = match result {
                 Ok(()) => !(kind == Kind::Write && is_late),

@@ -3,8 +3,11 @@
 //! SQLite and PostgreSQL share one interface (sqlx's `Any`), so a statement that both understand is written once. Each
 //! piece of work runs in its own task and is never cancelled half way. A connection to PostgreSQL that exceeds its time
 //! limit is closed, never returned to its pool. Work for administration and shoppers' apps never takes the connections
-//! that scans' look-ups need. With PostgreSQL it does not take the connection that writes records either. With SQLite,
-//! a record waits for at most one such change.
+//! that scans' look-ups need, nor the one that writes records. A SQLite file has one writer at a time: there, a record
+//! waits for at most one such change.
+//!
+//! Records in a SQLite file do not use sqlx, which would move each statement to another thread and back. The thread of
+//! the ledger writes them itself, by rusqlite.
 //!
 //! This module knows nothing about the tables of the modules that use it, except for the one row that the probe reads.
 
@@ -16,7 +19,7 @@ mod sqlite;
 
 use std::fmt;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,17 +29,17 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Executor as _};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub(crate) use error::{DatabaseError, StorageError, corrupt};
 pub(crate) use health::register;
 pub(crate) use opening::Step;
-pub(crate) use sqlite::JSON_ROWS;
+pub(crate) use sqlite::{JSON_ROWS, open_recorder};
 
 use crate::breaker::Subject;
 use crate::digest::HashKey;
-use health::{Breaker, Kind, QueryPermits};
+use health::{Breaker, Kind, QueryPermits, WriteInProgress};
 use postgres::StaleCutoff;
 use sqlite::Disk;
 
@@ -120,9 +123,13 @@ struct Inner {
     hash_key: HashKey,
     /// Limits the concurrent look-ups of scans.
     query_permits: QueryPermits,
-    /// Limits changes outside the path of scans to one at a time, where they use the connection that writes records. A
-    /// record waits for at most one of them.
+    /// Limits changes outside the path of scans to one at a time, where they write to the same SQLite file. A record
+    /// waits for at most one of them.
+    change_permit: Arc<Semaphore>,
+    /// The permit to write to the SQLite file, which has one writer: for the records of scans, or for a change.
     write_permit: Arc<Semaphore>,
+    /// The write of records to the SQLite file that is in progress.
+    write_in_progress: WriteInProgress,
     /// The disk usage of a SQLite file, as measured for the metrics.
     disk: Mutex<Option<Disk>>,
     /// The lock of a SQLite file, held while the database is open.
@@ -168,6 +175,11 @@ impl Database {
     /// The hash key of this database's digests.
     pub fn hash_key(&self) -> &HashKey {
         &self.0.hash_key
+    }
+
+    /// The path of a SQLite file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
     }
 
     /// Whether the database answers scans in time, as far as is known.
@@ -226,13 +238,44 @@ impl Database {
         }
     }
 
-    /// Writes records. `work` itself begins its transaction, or is a single statement.
+    /// Writes records to PostgreSQL. `work` is a single statement.
     pub(crate) async fn record<T: Send + 'static>(
         &self,
         subjects: Vec<Subject>,
         work: impl Job<T>,
     ) -> Result<T, DatabaseError> {
         self.run(&self.0.pools.writes, RECORD_TIMEOUT, Some((Kind::Write, subjects)), work).await
+    }
+
+    /// Writes records to the SQLite file in this thread, which `work` blocks until the disk has finished.
+    pub(crate) async fn record_here<T>(
+        &self,
+        subjects: Vec<Subject>,
+        work: impl FnOnce() -> Result<T, DatabaseError>,
+    ) -> Result<T, DatabaseError> {
+        if self.0.breaker.is_open() {
+            return Err(DatabaseError::Down);
+        }
+        let permit = match self.0.write_permit.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => match timeout(RECORD_TIMEOUT, self.0.write_permit.acquire()).await {
+                Ok(Ok(permit)) => permit,
+                _ => {
+                    self.report_late_write(1); // a change is being written for too long
+                    return Err(DatabaseError::TimedOut);
+                }
+            },
+        };
+        self.0.write_in_progress.begin();
+        let result = work();
+        self.report_write_in_progress();
+        let is_late = self.0.write_in_progress.end();
+        drop(permit);
+        match &result {
+            Ok(_) if is_late => self.0.breaker.wrote(), // a late success is no sign of health
+            result => self.diagnose(Kind::Write, &subjects, result.as_ref().err()),
+        }
+        result
     }
 
     /// Runs `work`, which no gate waits for, in a transaction.
@@ -243,12 +286,10 @@ impl Database {
         };
         match (self.1, self.0.engine) {
             (_, Engine::Sqlite) => {
-                // The semaphore is never closed, so the only error is the timeout.
-                let permit = timeout(time_limit, Arc::clone(&self.0.write_permit).acquire_owned()).await;
-                let permit = permit.map_err(|_| DatabaseError::TimedOut)?;
+                let permits = self.change_permits(time_limit).await?;
                 self.run(pool, time_limit, None, |connection| {
                     Box::pin(async move {
-                        let _permit = permit; // held until the work ends, even if the caller has disconnected
+                        let _permits = permits; // held until the work ends, even if the caller has disconnected
                         in_transaction(IMMEDIATE, connection, work).await
                     })
                 })
@@ -262,6 +303,17 @@ impl Database {
                 self.run(pool, time_limit, None, |connection| Box::pin(in_transaction("BEGIN", connection, work))).await
             }
         }
+    }
+
+    /// Waits until a change may write to the SQLite file, for as long as the change holds the permits.
+    async fn change_permits(&self, time_limit: Duration) -> Result<[OwnedSemaphorePermit; 2], DatabaseError> {
+        let both = async {
+            let change = Arc::clone(&self.0.change_permit).acquire_owned().await;
+            Ok([change?, Arc::clone(&self.0.write_permit).acquire_owned().await?])
+        };
+        // The semaphores are never closed, so the only error is the timeout.
+        let permits: Result<Result<_, AcquireError>, _> = timeout(time_limit, both).await;
+        permits.ok().and_then(Result::ok).ok_or(DatabaseError::TimedOut)
     }
 
     /// Closes the database. A SQLite file is then complete without its log, and can be copied.

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval_at, sleep, timeout, timeout_at};
 
 use super::error::StorageError;
-use super::health::{Breaker, QueryPermits};
+use super::health::{Breaker, QueryPermits, WriteInProgress};
 use super::postgres::StaleCutoff;
 use super::sqlite::LockedFile;
 use super::{Database, Engine, Inner, Location, Pools, Workload, postgres, sqlite};
@@ -167,7 +167,9 @@ impl Database {
             opened: Arc::default(),
             stale_cutoff,
             hash_key,
+            change_permit: Arc::new(Semaphore::new(1)),
             write_permit: Arc::new(Semaphore::new(1)),
+            write_in_progress: WriteInProgress::default(),
             disk: Mutex::default(),
             _lock: lock,
         };

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rusqlite::{Connection, OpenFlags};
 use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, Error, Executor as _, Row as _, query};
 use tokio::task::spawn_blocking;
@@ -137,6 +138,16 @@ pub(super) async fn pools(options: &AnyConnectOptions, content: Content) -> Resu
     Ok(Pools { reads, writes, admin_reads, admin_writes, shopper_reads, shopper_writes })
 }
 
+/// Opens the connection that records, for the thread that owns it.
+pub(crate) fn open_recorder(path: &Path) -> Result<Connection, DatabaseError> {
+    // One thread uses it, so SQLite needs no lock of its own.
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.execute_batch(SETTINGS)?;
+    connection.execute_batch(WRITER)?;
+    Ok(connection)
+}
+
 /// The file of the carts, beside the database.
 pub(super) fn carts_beside(path: &Path) -> PathBuf {
     beside(path, "carts")
@@ -247,10 +258,10 @@ impl Database {
         let (Engine::Sqlite, Some(path)) = (self.0.engine, self.0.path.clone()) else { return Ok(()) };
         let length = spawn_blocking(move || path.metadata().map_or(u64::MAX, |file| file.len())).await;
         if length.is_ok_and(|length| length <= SMALL_FILE) {
-            let permit = self.0.write_permit.clone().acquire_owned().await;
+            let permits = self.change_permits(ADMIN_TIMEOUT).await?;
             let vacuum = self.run(&self.0.pools.admin_writes, ADMIN_TIMEOUT, None, |connection| {
                 Box::pin(async move {
-                    let _permit = permit; // held until the work ends, even if the caller has disconnected
+                    let _permits = permits; // held until the work ends, even if the caller has disconnected
                     Ok(connection.execute("VACUUM").await.map(drop)?)
                 })
             });

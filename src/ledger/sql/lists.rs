@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
-use sqlx::{AnyConnection, Row as _, query};
+use sqlx::{AnyConnection, query};
 
-use super::rows::{device, event_id, fingerprint, from_nanos, number, record, session_id, visitor};
+use super::rows::{Row, device, event_id, fingerprint, number, record, session_id, time, visitor};
 use crate::domain::ids::StoreId;
 use crate::ledger::{DecisionCursor, DecisionEntry, DecisionPage, Moment, Page, Session, SessionId};
 use crate::storage::{DatabaseError, corrupt};
@@ -71,11 +71,11 @@ fn session(row: &AnyRow, now: DateTime<Utc>, max_age: TimeDelta) -> Result<Sessi
     let exit = moment(row, "exit")?;
     let ends_at = entry.recorded_at.checked_add_signed(max_age);
     let timed_out_at = ends_at.filter(|ends_at| exit.is_none() && *ends_at < now);
-    let store_id: &str = row.try_get("store_id")?;
+    let column = |name| move || corrupt(name);
     Ok(Session {
-        id: session_id(row.try_get("id")?)?,
+        id: session_id(row.integer("id")?.ok_or_else(column("id"))?)?,
         visitor: visitor(row)?,
-        store_id: StoreId::parse(store_id).map_err(corrupt)?,
+        store_id: StoreId::parse(row.text("store_id")?.ok_or_else(column("store_id"))?).map_err(corrupt)?,
         device: device(row)?,
         entry,
         exit,
@@ -85,13 +85,10 @@ fn session(row: &AnyRow, now: DateTime<Utc>, max_age: TimeDelta) -> Result<Sessi
 
 fn moment(row: &AnyRow, end: &str) -> Result<Option<Moment>> {
     let event = format!("{end}_event_id");
-    if row.try_get::<Option<&[u8]>, _>(event.as_str())?.is_none() {
-        return Ok(None);
-    }
-    let timestamp: &str = row.try_get(format!("{end}_timestamp").as_str())?;
+    let Some(timestamp) = row.text(&format!("{end}_timestamp"))? else { return Ok(None) };
     Ok(Some(Moment {
         event_id: event_id(row, &event)?,
         timestamp: DateTime::parse_from_rfc3339(timestamp).map_err(corrupt)?.to_utc(),
-        recorded_at: from_nanos(row.try_get(format!("{end}_recorded_at").as_str())?),
+        recorded_at: time(row, &format!("{end}_recorded_at"))?,
     }))
 }

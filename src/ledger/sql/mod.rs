@@ -1,7 +1,7 @@
 //! The ledger in a database: a record is committed before its answer is sent.
 //!
-//! One task writes. It takes all pending decisions, commits them as one batch, and only then answers the callers. A
-//! cache holds the records that this process has seen.
+//! One thread (SQLite) or task (PostgreSQL) writes. It takes all pending decisions, commits them as one batch, and only
+//! then answers the callers. A cache holds the records that this process has seen.
 
 mod lists;
 mod postgres;
@@ -13,11 +13,13 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -30,8 +32,9 @@ use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::observe::metrics::metrics;
 use crate::storage::{Database, DatabaseError, Engine};
+use sqlite::Recorder;
 use upkeep::SweptRows;
-use writer::{Job, PendingRecord};
+use writer::{Job, PendingRecord, Target};
 
 /// The number of jobs that may wait for the writer: one batch, so that an accepted job waits for at most the current
 /// batch and its own.
@@ -78,11 +81,20 @@ impl SqlLedger {
         let (jobs, pending) = mpsc::channel(QUEUE_CAPACITY);
         let metrics = SqlMetrics::default();
         let batch_sizes = metrics.ledger_batch_records.clone();
-        tokio::spawn(writer::run(database.clone(), pending, limits, Arc::clone(&records), batch_sizes));
-        database.start_probe(match engine {
-            Engine::Sqlite => probe::sqlite,
-            Engine::Postgres => probe::postgres,
-        });
+        let writer = |target| writer::run(database.clone(), target, pending, limits, Arc::clone(&records), batch_sizes);
+        match database.path() {
+            Some(path) => {
+                let (writer, runtime) = (writer(Target::Sqlite(Recorder::new(path.to_owned()))), Handle::current());
+                let thread = thread::Builder::new().name("ledger".to_owned());
+                thread.spawn(move || runtime.block_on(writer)).map_err(DatabaseError::from)?;
+                database.start_write_watch();
+                database.start_probe(probe::sqlite);
+            }
+            None => {
+                tokio::spawn(writer(Target::Postgres));
+                database.start_probe(probe::postgres);
+            }
+        }
         Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, metrics })
     }
 
@@ -222,6 +234,12 @@ impl SqlLedger {
 
     pub(super) fn records(&self) -> usize {
         self.records.load(Ordering::Relaxed)
+    }
+
+    /// The number of decisions that wait for the writer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        QUEUE_CAPACITY.saturating_sub(self.jobs.capacity())
     }
 
     pub(super) fn cached(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Conversion between rows and values.
+//! Conversion between rows and values, whichever driver has read the rows.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::any::{Any, AnyRow};
@@ -14,6 +14,41 @@ pub(super) use crate::storage::{from_nanos, to_nanos};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
+/// A row, whose columns are read by their names.
+pub(super) trait Row {
+    fn text(&self, column: &str) -> Result<Option<&str>>;
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>>;
+    fn integer(&self, column: &str) -> Result<Option<i64>>;
+}
+
+impl Row for AnyRow {
+    fn text(&self, column: &str) -> Result<Option<&str>> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>> {
+        Ok(self.try_get(column)?)
+    }
+
+    fn integer(&self, column: &str) -> Result<Option<i64>> {
+        Ok(self.try_get(column)?)
+    }
+}
+
+impl Row for rusqlite::Row<'_> {
+    fn text(&self, column: &str) -> Result<Option<&str>> {
+        self.get_ref(column)?.as_str_or_null().map_err(corrupt)
+    }
+
+    fn bytes(&self, column: &str) -> Result<Option<&[u8]>> {
+        self.get_ref(column)?.as_blob_or_null().map_err(corrupt)
+    }
+
+    fn integer(&self, column: &str) -> Result<Option<i64>> {
+        self.get_ref(column)?.as_i64_or_null().map_err(corrupt)
+    }
+}
+
 /// The records of an event, including expired ones.
 pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
     let rows = query::<Any>(
@@ -27,37 +62,39 @@ pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> R
     rows.iter().map(|row| Ok((fingerprint(row)?, record(row)?))).collect()
 }
 
-pub(super) fn fingerprint(row: &AnyRow) -> Result<Fingerprint> {
-    let fingerprint: &[u8] = row.try_get("fingerprint")?;
-    fingerprint.try_into().map(Fingerprint::from_bytes).map_err(|_| corrupt("fingerprint"))
+pub(super) fn fingerprint(row: &impl Row) -> Result<Fingerprint> {
+    let fingerprint = row.bytes("fingerprint")?.and_then(|bytes| bytes.try_into().ok());
+    fingerprint.map(Fingerprint::from_bytes).ok_or_else(|| corrupt("fingerprint"))
 }
 
-pub(super) fn event_id(row: &AnyRow, column: &str) -> Result<EventId> {
-    let id: &[u8] = row.try_get(column)?;
-    id.try_into().map(EventId::from_bytes).map_err(|_| corrupt("event id"))
+pub(super) fn event_id(row: &impl Row, column: &str) -> Result<EventId> {
+    let id = row.bytes(column)?.and_then(|bytes| bytes.try_into().ok());
+    id.map(EventId::from_bytes).ok_or_else(|| corrupt("event id"))
+}
+
+/// A time that must be present, in nanoseconds since 1970.
+pub(super) fn time(row: &impl Row, column: &str) -> Result<DateTime<Utc>> {
+    row.integer(column)?.map(from_nanos).ok_or_else(|| corrupt(column))
 }
 
 /// The record in a row with the columns of a decision.
-pub(super) fn record(row: &AnyRow) -> Result<Record> {
-    let denial: Option<&str> = row.try_get("denial")?;
-    let decision = match denial {
+pub(super) fn record(row: &impl Row) -> Result<Record> {
+    let decision = match row.text("denial")? {
         Some(word) => Decision::Denied(Denial::parse(word).ok_or_else(|| corrupt("denial"))?),
         None => {
-            let payment_source: Option<&str> = row.try_get("payment_source")?;
-            let payment_source = payment_source.map(PaymentSourceId::parse).transpose().map_err(corrupt)?;
+            let payment_source =
+                row.text("payment_source")?.map(PaymentSourceId::parse).transpose().map_err(corrupt)?;
             Decision::Accepted(Grant { visitor: visitor(row)?, device: device(row)?, payment_source })
         }
     };
-    let effect: Option<&str> = row.try_get("session_effect")?;
-    let id: Option<i64> = row.try_get("session_id")?;
-    let session = match (effect, id) {
+    let session = match (row.text("session_effect")?, row.integer("session_id")?) {
         (None, None) => SessionEffect::Untouched,
         (Some("none_open"), None) => SessionEffect::NoneOpen,
         (Some("opened"), Some(id)) => SessionEffect::Opened(session_id(id)?),
         (Some("closed"), Some(id)) => SessionEffect::Closed(session_id(id)?),
         _ => return Err(corrupt("session_effect")),
     };
-    Ok(Record { decision, session, recorded_at: from_nanos(row.try_get("recorded_at")?) })
+    Ok(Record { decision, session, recorded_at: time(row, "recorded_at")? })
 }
 
 /// The columns of a decision.
@@ -85,15 +122,14 @@ impl<'a> From<&'a Decision> for Columns<'a> {
     }
 }
 
-pub(super) fn visitor(row: &AnyRow) -> Result<Visitor> {
-    let (id, kind): (&str, &str) = (row.try_get("visitor_id")?, row.try_get("visitor_type")?);
-    let kind = VisitorType::parse(kind).ok_or_else(|| corrupt("visitor_type"))?;
+pub(super) fn visitor(row: &impl Row) -> Result<Visitor> {
+    let kind = row.text("visitor_type")?.and_then(VisitorType::parse).ok_or_else(|| corrupt("visitor_type"))?;
+    let id = row.text("visitor_id")?.ok_or_else(|| corrupt("visitor_id"))?;
     Ok(Visitor { id: VisitorId::parse(id).map_err(corrupt)?, kind })
 }
 
-pub(super) fn device(row: &AnyRow) -> Result<Option<DeviceId>> {
-    let device: Option<&str> = row.try_get("device_id")?;
-    device.map(DeviceId::parse).transpose().map_err(corrupt)
+pub(super) fn device(row: &impl Row) -> Result<Option<DeviceId>> {
+    row.text("device_id")?.map(DeviceId::parse).transpose().map_err(corrupt)
 }
 
 pub(super) fn session_id(id: i64) -> Result<SessionId> {

@@ -1,198 +1,186 @@
-//! Records batches in SQLite. Only this process writes, so rows that a transaction has read stay unchanged until it
-//! ends. The existing records and used codes of a whole batch are read with one statement each, and the new rows of
-//! each table are written with one.
+//! Records decisions in SQLite. One thread owns the connection that records, with its prepared statements, so that a
+//! statement crosses no thread. Only this process writes, and one write at a time, so what a transaction has read stays
+//! unchanged until it ends.
 
-use std::collections::HashMap;
+use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
-use serde_json::json;
-use sqlx::any::Any;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _, query, query_scalar};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::rows::{self, Columns, from_nanos, nanos_before, number, session_id, to_nanos};
-use super::writer::{Batch, BatchOutcome, PendingRecord};
+use super::rows::{self, Columns, nanos_before, number, session_id, to_nanos};
+use super::writer::{BatchOutcome, PendingRecord, missed_deadline};
 use crate::clock::rfc3339;
 use crate::digest::{Digest, Fingerprint};
 use crate::domain::decision::Grant;
 use crate::domain::ids::{DeviceId, EventId, VisitorId};
 use crate::ledger::rule::{self, CodeUse, Outcome, SessionStep};
 use crate::ledger::{Limits, NewRecord, Record, Recorded, SessionEffect, SessionId};
-use crate::storage::{DatabaseError, IMMEDIATE, JSON_ROWS, corrupt, in_transaction};
+use crate::storage::{DatabaseError, open_recorder};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-// `insert` appends FROM and [`JSON_ROWS`] to each of these.
-const SESSIONS: &str =
-    "INSERT INTO session (id, visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp, entry_recorded_at)
-     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5), value ->> 6, value ->> 7";
-const DECISIONS: &str =
-    "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
-                           session_effect, session_id)
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9";
+const RECORDS: &str = "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
+        session_effect, session_id
+    FROM decision WHERE event_id = ?1";
+const EXPIRED: &str = "DELETE FROM decision WHERE event_id = ?1 AND recorded_at < ?2";
+const DECISION: &str = "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type,
+        device_id, payment_source, session_effect, session_id)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const CODE_USE: &str = "SELECT event_id, recorded_at FROM used_code WHERE digest = ?1";
 /// Replaces a row that has expired, or that belongs to the same event.
-const CODES: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at)
-     SELECT unhex(value ->> 0), unhex(value ->> 1), value ->> 2";
+const CODE: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at) VALUES (?1, ?2, ?3)";
+const OPEN: &str =
+    "INSERT INTO session (visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp,
+        entry_recorded_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+/// Closes the oldest open session of a visitor at a store.
+const CLOSE: &str = "UPDATE session SET exit_event_id = ?1, exit_timestamp = ?2, exit_recorded_at = ?3
+    WHERE id = (SELECT id FROM session
+                WHERE visitor_id = ?4 AND store_id = ?5 AND exit_event_id IS NULL AND entry_recorded_at >= ?6
+                ORDER BY id LIMIT 1)
+    RETURNING id";
 
-/// Records a whole batch with one commit, or nothing if it fails.
-pub(super) async fn record(connection: &mut AnyConnection, pending: Batch, limits: Limits) -> Result<BatchOutcome> {
-    in_transaction(IMMEDIATE, connection, move |connection| {
-        Box::pin(async move { write(connection, &pending, limits).await })
-    })
-    .await
+/// The connection that records. After an error it is opened again, since the failed transaction may still be open.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    path: PathBuf,
+    connection: Option<Connection>,
 }
 
-async fn write(connection: &mut AnyConnection, pending: &[PendingRecord], limits: Limits) -> Result<BatchOutcome> {
-    let mut existing = existing_records(connection, pending).await?;
-    let mut used = used_codes(connection, pending).await?;
-    let mut session = last_session(connection).await?;
-    let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
-    let (mut decisions, mut sessions, mut codes) = (Rows::default(), Rows::default(), Rows::default());
-    for PendingRecord { entry, decided_at, .. } in pending {
-        let (event, now) = (entry.event.id, *decided_at);
-        let records = existing.entry(event).or_default();
-        let used_by = entry.code.and_then(|code| used.get(&code).copied());
-        let of_event = records.iter().map(|(of, record)| (of, record));
-        let (decision, step, uses) = match rule::apply(entry, of_event, used_by, now, limits.retention) {
-            Outcome::Replay(record) => {
-                written.recorded.push(Ok(Recorded::Replay(record)));
-                continue;
-            }
-            Outcome::Mismatch => {
-                written.recorded.push(Ok(Recorded::Mismatch));
-                continue;
-            }
-            Outcome::New { decision, session, uses } => (decision, session, uses),
-        };
-        let expired = records.extract_if(.., |(_, record)| record.is_expired(limits.retention, now)).count();
-        if expired > 0 {
-            delete_expired(connection, event, limits.retention, now).await?;
-        }
-        if let Some(code) = uses {
-            used.insert(code, CodeUse { event, recorded_at: now });
-            codes.push(&(code.to_hex(), hex::encode(event.as_bytes()), to_nanos(now)))?;
-        }
-        let effect = match step {
-            SessionStep::None => SessionEffect::Untouched,
-            SessionStep::Open(grant) => {
-                session = SessionId(session.0.saturating_add(1));
-                sessions.push(&session_row(session, entry, grant, now))?;
-                SessionEffect::Opened(session)
-            }
-            SessionStep::CloseOldest(visitor) => {
-                // The exit may close a session that this batch has opened, so those are inserted first.
-                insert(connection, SESSIONS, std::mem::take(&mut sessions)).await?;
-                let closed = close_session(connection, entry, visitor, now, limits.session_max_age).await?;
-                closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
-            }
-        };
-        let record = Record { decision, session: effect, recorded_at: now };
-        decisions.push(&decision_row(event, entry, &record))?;
-        records.push((entry.fingerprint, record.clone()));
-        written.recorded.push(Ok(Recorded::New(record)));
-        written.change = written.change.saturating_add(1).saturating_sub_unsigned(expired);
+impl Recorder {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, connection: None }
     }
-    insert(connection, SESSIONS, sessions).await?;
-    insert(connection, DECISIONS, decisions).await?;
-    insert(connection, CODES, codes).await?;
-    Ok(written)
+
+    /// Records a whole batch with one commit, or nothing if it fails.
+    pub(super) fn record(&mut self, pending: &[PendingRecord], limits: Limits) -> Result<BatchOutcome> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => open_recorder(&self.path)?,
+        };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut written = BatchOutcome { recorded: Vec::with_capacity(pending.len()), change: 0 };
+        for waiting in pending {
+            // It may have waited for a change.
+            if waiting.is_past_deadline() {
+                written.recorded.push(Err(missed_deadline()));
+                continue;
+            }
+            let PendingRecord { entry, decided_at, .. } = waiting;
+            let (recorded, change) = record(&transaction, entry, *decided_at, limits)?;
+            written.recorded.push(Ok(recorded));
+            written.change = written.change.saturating_add(change);
+        }
+        transaction.commit()?;
+        self.connection = Some(connection);
+        Ok(written)
+    }
 }
 
-/// The records of the events of a batch, including expired ones.
-async fn existing_records(
-    connection: &mut AnyConnection,
-    pending: &[PendingRecord],
-) -> Result<HashMap<EventId, Vec<(Fingerprint, Record)>>> {
-    let events: Vec<String> = pending.iter().map(|one| hex::encode(one.entry.event.id.as_bytes())).collect();
-    let rows = query::<Any>(
-        "SELECT event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
-                session_effect, session_id
-         FROM decision WHERE event_id IN (SELECT unhex(value) FROM json_each($1))",
-    )
-    .bind(json!(events).to_string())
-    .fetch_all(connection)
-    .await?;
-    let mut existing: HashMap<EventId, Vec<_>> = HashMap::with_capacity(pending.len());
-    for row in &rows {
-        let records = existing.entry(rows::event_id(row, "event_id")?).or_default();
+/// Records a decision. Also returns by how much the number of records has changed.
+fn record(
+    transaction: &Transaction<'_>,
+    entry: &NewRecord,
+    now: DateTime<Utc>,
+    limits: Limits,
+) -> Result<(Recorded, isize)> {
+    let event = entry.event.id;
+    let records = records(transaction, event)?;
+    let used = entry.code.map(|code| code_use(transaction, code)).transpose()?.flatten();
+    let of_event = records.iter().map(|(of, record)| (of, record));
+    let (decision, step, uses) = match rule::apply(entry, of_event, used, now, limits.retention) {
+        Outcome::Replay(record) => return Ok((Recorded::Replay(record), 0)),
+        Outcome::Mismatch => return Ok((Recorded::Mismatch, 0)),
+        Outcome::New { decision, session, uses } => (decision, session, uses),
+    };
+    let mut expired = 0;
+    if !records.is_empty() {
+        let kept_since = nanos_before(now, limits.retention);
+        expired = statement(transaction, EXPIRED)?.execute(params![event.as_bytes(), kept_since])?;
+    }
+    if let Some(code) = uses {
+        let row = params![code.as_bytes(), event.as_bytes(), to_nanos(now)];
+        statement(transaction, CODE)?.execute(row)?;
+    }
+    let session = match step {
+        SessionStep::None => SessionEffect::Untouched,
+        SessionStep::Open(grant) => SessionEffect::Opened(open_session(transaction, entry, grant, now)?),
+        SessionStep::CloseOldest(visitor) => {
+            let closed = close_session(transaction, entry, visitor, now, limits.session_max_age)?;
+            closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
+        }
+    };
+    let record = Record { decision, session, recorded_at: now };
+    insert_decision(transaction, entry, &record)?;
+    Ok((Recorded::New(record), 1_isize.saturating_sub_unsigned(expired)))
+}
+
+/// The records of an event, including expired ones.
+fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
+    let mut statement = statement(transaction, RECORDS)?;
+    let mut rows = statement.query([event.as_bytes()])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
         records.push((rows::fingerprint(row)?, rows::record(row)?));
     }
-    Ok(existing)
+    Ok(records)
 }
 
-/// The used codes among the codes of a batch, including expired uses.
-async fn used_codes(connection: &mut AnyConnection, pending: &[PendingRecord]) -> Result<HashMap<Digest, CodeUse>> {
-    let codes: Vec<String> = pending.iter().filter_map(|one| Some(one.entry.code?.to_hex())).collect();
-    let mut used = HashMap::new();
-    if codes.is_empty() {
-        return Ok(used);
-    }
-    let rows = query::<Any>(
-        "SELECT digest, event_id, recorded_at
-         FROM used_code WHERE digest IN (SELECT unhex(value) FROM json_each($1))",
-    )
-    .bind(json!(codes).to_string())
-    .fetch_all(connection)
-    .await?;
-    for row in &rows {
-        let digest: &[u8] = row.try_get("digest")?;
-        let digest = digest.try_into().map(Digest::from_bytes).map_err(|_| corrupt("digest"))?;
-        let recorded_at = from_nanos(row.try_get("recorded_at")?);
-        used.insert(digest, CodeUse { event: rows::event_id(row, "event_id")?, recorded_at });
-    }
-    Ok(used)
+/// The use of a code, which may have expired.
+fn code_use(transaction: &Transaction<'_>, code: Digest) -> Result<Option<CodeUse>> {
+    let mut statement = statement(transaction, CODE_USE)?;
+    let mut rows = statement.query([code.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(CodeUse { event: rows::event_id(row, "event_id")?, recorded_at: rows::time(row, "recorded_at")? }))
 }
 
-/// The greatest number that any session has had.
-async fn last_session(connection: &mut AnyConnection) -> Result<SessionId> {
-    let last =
-        query::<Any>("SELECT seq FROM sqlite_sequence WHERE name = 'session'").fetch_optional(connection).await?;
-    last.map_or(Ok(SessionId(0)), |row| session_id(row.try_get("seq")?))
-}
-
-/// Rows for [`JSON_ROWS`], as JSON text.
-#[derive(Default)]
-struct Rows(String);
-
-impl Rows {
-    fn push(&mut self, row: &impl Serialize) -> Result<()> {
-        self.0.push(if self.0.is_empty() { '[' } else { ',' });
-        self.0.push_str(&serde_json::to_string(row).map_err(corrupt)?);
-        Ok(())
-    }
-}
-
-async fn insert(connection: &mut AnyConnection, statement: &'static str, rows: Rows) -> Result<()> {
-    if !rows.0.is_empty() {
-        let statement = AssertSqlSafe(format!("{statement} FROM {JSON_ROWS}"));
-        query::<Any>(statement).bind(rows.0 + "]").execute(connection).await?;
-    }
-    Ok(())
-}
-
-fn session_row(id: SessionId, entry: &NewRecord, grant: &Grant, now: DateTime<Utc>) -> impl Serialize {
-    (
-        number(id),
+fn open_session(
+    transaction: &Transaction<'_>,
+    entry: &NewRecord,
+    grant: &Grant,
+    now: DateTime<Utc>,
+) -> Result<SessionId> {
+    statement(transaction, OPEN)?.execute(params![
         grant.visitor.id.as_str(),
         grant.visitor.kind.as_str(),
         entry.store_id.as_str(),
         grant.device.as_ref().map(DeviceId::as_str),
-        hex::encode(entry.event.id.as_bytes()),
+        entry.event.id.as_bytes(),
         rfc3339(entry.event.timestamp),
         to_nanos(now),
-    )
+    ])?;
+    session_id(transaction.last_insert_rowid())
 }
 
-fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> impl Serialize {
+/// Closes the oldest open session of a visitor at a store, if there is one.
+fn close_session(
+    transaction: &Transaction<'_>,
+    entry: &NewRecord,
+    visitor: &VisitorId,
+    now: DateTime<Utc>,
+    max_age: TimeDelta,
+) -> Result<Option<SessionId>> {
+    let parameters = params![
+        entry.event.id.as_bytes(),
+        rfc3339(entry.event.timestamp),
+        to_nanos(now),
+        visitor.as_str(),
+        entry.store_id.as_str(),
+        nanos_before(now, max_age),
+    ];
+    let closed = statement(transaction, CLOSE)?.query_row(parameters, |row| row.get(0)).optional()?;
+    closed.map(session_id).transpose()
+}
+
+fn insert_decision(transaction: &Transaction<'_>, entry: &NewRecord, record: &Record) -> Result<()> {
     let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&record.decision);
     let session = match record.session {
         SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(number(id)),
         SessionEffect::NoneOpen | SessionEffect::Untouched => None,
     };
-    (
-        hex::encode(event.as_bytes()),
-        hex::encode(entry.fingerprint.as_bytes()),
+    statement(transaction, DECISION)?.execute(params![
+        entry.event.id.as_bytes(),
+        entry.fingerprint.as_bytes(),
         to_nanos(record.recorded_at),
         denial,
         visitor_id,
@@ -201,46 +189,11 @@ fn decision_row(event: EventId, entry: &NewRecord, record: &Record) -> impl Seri
         payment_source,
         record.session.as_str(),
         session,
-    )
-}
-
-/// Deletes the expired records of an event.
-async fn delete_expired(
-    connection: &mut AnyConnection,
-    event: EventId,
-    retention: TimeDelta,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    query::<Any>("DELETE FROM decision WHERE event_id = $1 AND recorded_at < $2")
-        .bind(event.as_bytes().as_slice())
-        .bind(nanos_before(now, retention))
-        .execute(connection)
-        .await?;
+    ])?;
     Ok(())
 }
 
-/// Closes the oldest open session of a visitor at a store, if there is one.
-async fn close_session(
-    connection: &mut AnyConnection,
-    entry: &NewRecord,
-    visitor: &VisitorId,
-    now: DateTime<Utc>,
-    max_age: TimeDelta,
-) -> Result<Option<SessionId>> {
-    let closed: Option<i64> = query_scalar::<Any, _>(
-        "UPDATE session SET exit_event_id = $1, exit_timestamp = $2, exit_recorded_at = $3
-         WHERE id = (SELECT id FROM session
-                     WHERE visitor_id = $4 AND store_id = $5 AND exit_event_id IS NULL AND entry_recorded_at >= $6
-                     ORDER BY id LIMIT 1)
-         RETURNING id",
-    )
-    .bind(entry.event.id.as_bytes().as_slice())
-    .bind(rfc3339(entry.event.timestamp))
-    .bind(to_nanos(now))
-    .bind(visitor.as_str())
-    .bind(entry.store_id.as_str())
-    .bind(nanos_before(now, max_age))
-    .fetch_optional(connection)
-    .await?;
-    closed.map(session_id).transpose()
+/// The prepared statement with this text.
+fn statement<'c>(transaction: &'c Transaction<'_>, text: &'static str) -> Result<CachedStatement<'c>> {
+    Ok(transaction.prepare_cached(text)?)
 }

@@ -1,4 +1,5 @@
-//! The writer task of the ledger: it takes all pending decisions and commits them as one batch.
+//! The writer of the ledger: it takes all pending decisions and commits them as one batch. With SQLite it has a thread
+//! of its own, with PostgreSQL it is a task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,11 +10,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{postgres, sqlite};
+use super::postgres;
+use super::sqlite::Recorder;
 use crate::breaker::Subject;
 use crate::domain::ids::EventId;
 use crate::ledger::{LedgerError, Limits, NewRecord, Recorded};
-use crate::storage::{Database, DatabaseError, Engine};
+use crate::storage::{Database, DatabaseError};
 
 /// The maximum number of decisions in one commit.
 pub(super) const BATCH: usize = 256;
@@ -47,7 +49,7 @@ pub(super) struct PendingRecord {
 }
 
 impl PendingRecord {
-    fn is_past_deadline(&self) -> bool {
+    pub(super) fn is_past_deadline(&self) -> bool {
         Instant::now() >= self.deadline
     }
 }
@@ -60,9 +62,17 @@ pub(super) struct BatchOutcome {
     pub(super) change: isize,
 }
 
-/// Writes until it receives [`Job::Close`], or until the ledger is dropped.
+/// Where a batch is written.
+#[derive(Debug)]
+pub(super) enum Target {
+    Sqlite(Recorder),
+    Postgres,
+}
+
+/// Writes until it receives [`Job::Close`], or until the ledger is dropped. Blocks its thread while SQLite writes.
 pub(super) async fn run(
     database: Database,
+    mut target: Target,
     mut jobs: mpsc::Receiver<Job>,
     limits: Limits,
     records: Arc<AtomicUsize>,
@@ -90,11 +100,14 @@ pub(super) async fn run(
         if let Ok(size @ 1..) = u32::try_from(pending.len()) {
             batch_sizes.observe(size.into());
         }
-        for (reply, recorded) in replies.into_iter().zip(write(&database, pending.into(), limits, &records).await) {
+        for (reply, recorded) in
+            replies.into_iter().zip(write(&database, &mut target, pending.into(), limits, &records).await)
+        {
             // Fails if the caller no longer waits. The record is kept anyway.
             drop(reply.send(recorded));
         }
         if let Some(reply) = closing {
+            drop(target);
             let _ = reply.send(());
             return;
         }
@@ -104,15 +117,16 @@ pub(super) async fn run(
 /// Commits the batch. If the database refuses it, commits each event separately.
 async fn write(
     database: &Database,
+    target: &mut Target,
     pending: Batch,
     limits: Limits,
     records: &AtomicUsize,
 ) -> Vec<Result<Recorded, LedgerError>> {
-    let written = match commit(database, Arc::clone(&pending), limits).await {
+    let written = match commit(database, target, &pending, limits).await {
         // Retry each event in its own transaction, so that only the refused event fails.
         Err(error) if error.is_refusal(database.engine()) => {
             tracing::warn!(%error, size = pending.len(), "the database refused a batch of records; retrying each event separately. A scan whose event is refused again gets a 500");
-            commit_by_event(database, &pending, limits).await
+            commit_by_event(database, target, &pending, limits).await
         }
         Err(error) => BatchOutcome::failed(&pending, &error.into()),
         Ok(written) => written,
@@ -121,7 +135,12 @@ async fn write(
     written.recorded
 }
 
-async fn commit_by_event(database: &Database, pending: &[PendingRecord], limits: Limits) -> BatchOutcome {
+async fn commit_by_event(
+    database: &Database,
+    target: &mut Target,
+    pending: &[PendingRecord],
+    limits: Limits,
+) -> BatchOutcome {
     let mut events: BTreeMap<EventId, Vec<(usize, PendingRecord)>> = BTreeMap::new();
     for (index, record) in pending.iter().enumerate() {
         events.entry(record.entry.event.id).or_default().push((index, record.clone()));
@@ -131,7 +150,7 @@ async fn commit_by_event(database: &Database, pending: &[PendingRecord], limits:
         let of_event = Batch::from(of_event);
         let written = match of_event.iter().any(PendingRecord::is_past_deadline) {
             true => BatchOutcome::failed(&of_event, &missed_deadline()),
-            false => match commit(database, Arc::clone(&of_event), limits).await {
+            false => match commit(database, target, &of_event, limits).await {
                 Ok(written) => written,
                 Err(error) => BatchOutcome::failed(&of_event, &error.into()),
             },
@@ -149,21 +168,29 @@ impl BatchOutcome {
     }
 }
 
-fn missed_deadline() -> LedgerError {
+pub(super) fn missed_deadline() -> LedgerError {
     LedgerError::Unavailable(
         "the decision was not written: its deadline passed before the writer reached it".to_owned(),
     )
 }
 
-async fn commit(database: &Database, pending: Batch, limits: Limits) -> Result<BatchOutcome, DatabaseError> {
+async fn commit(
+    database: &Database,
+    target: &mut Target,
+    pending: &Batch,
+    limits: Limits,
+) -> Result<BatchOutcome, DatabaseError> {
     if pending.is_empty() {
         return Ok(BatchOutcome { recorded: Vec::new(), change: 0 });
     }
     let subjects = pending.iter().map(|record| Subject::from(record.entry.fingerprint)).collect();
-    let engine = database.engine();
-    let written = database.record(subjects, move |connection| match engine {
-        Engine::Sqlite => Box::pin(sqlite::record(connection, pending, limits)),
-        Engine::Postgres => Box::pin(postgres::record(connection, pending, limits)),
-    });
-    written.await
+    match target {
+        Target::Sqlite(recorder) => database.record_here(subjects, || recorder.record(pending, limits)).await,
+        Target::Postgres => {
+            let pending = Arc::clone(pending);
+            let work =
+                database.record(subjects, move |connection| Box::pin(postgres::record(connection, pending, limits)));
+            work.await
+        }
+    }
 }
