@@ -341,19 +341,7 @@ impl Database {
         // In its own task, because the caller may stop waiting, and the statement must not be cancelled half way.
         let task = tokio::spawn(async move {
             let answers_before = database.0.query_permits.answer_count();
-            let is_record = matches!(health, Some((Kind::Write, _)));
-            let mut is_late = false;
-            let mut late = |times| {
-                if is_record {
-                    is_late = true;
-                    database.report_late_write(times);
-                }
-            };
-            let mut result = database.attempt(&pool, time_limit, work, &mut late).await;
-            if is_late && result.is_ok() {
-                database.0.breaker.wrote();
-                return result; // a late success is no sign of health
-            }
+            let mut result = database.attempt(&pool, time_limit, work, &mut |_| ()).await;
             if let Some((kind, subjects)) = health {
                 let is_busy = kind == Kind::Read && database.0.query_permits.has_answered_since(answers_before);
                 if is_busy && matches!(result, Err(DatabaseError::Sqlx(sqlx::Error::PoolTimedOut))) {

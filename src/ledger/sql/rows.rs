@@ -49,16 +49,15 @@ impl Row for rusqlite::Row<'_> {
     }
 }
 
+/// Selects the records of an event.
+pub(super) const RECORDS: &str =
+    "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
+            session_id
+     FROM decision WHERE event_id = $1";
+
 /// The records of an event, including expired ones.
 pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
-    let rows = query::<Any>(
-        "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
-                session_id
-         FROM decision WHERE event_id = $1",
-    )
-    .bind(event.as_bytes().as_slice())
-    .fetch_all(connection)
-    .await?;
+    let rows = query::<Any>(RECORDS).bind(event.as_bytes().as_slice()).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((fingerprint(row)?, record(row)?))).collect()
 }
 

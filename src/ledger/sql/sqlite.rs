@@ -19,9 +19,6 @@ use crate::storage::{DatabaseError, open_recorder};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-const RECORDS: &str = "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source,
-        session_effect, session_id
-    FROM decision WHERE event_id = ?1";
 const EXPIRED: &str = "DELETE FROM decision WHERE event_id = ?1 AND recorded_at < ?2";
 const DECISION: &str = "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type,
         device_id, payment_source, session_effect, session_id)
@@ -117,7 +114,7 @@ fn record(
 
 /// The records of an event, including expired ones.
 fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
-    let mut statement = statement(transaction, RECORDS)?;
+    let mut statement = statement(transaction, rows::RECORDS)?;
     let mut rows = statement.query([event.as_bytes()])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
