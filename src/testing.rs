@@ -13,7 +13,7 @@ pub mod callers {
     pub use crate::callers::{Caller, Callers, KeyDigest, Stores};
 }
 pub mod digest {
-    pub use crate::digest::{Fingerprint, HashKey};
+    pub use crate::digest::{Digest, Fingerprint, HashKey};
 }
 pub mod directory {
     pub use crate::directory::{
@@ -32,16 +32,16 @@ pub mod domain {
         pub use crate::domain::customer::{AnonymousId, Customer};
     }
     pub mod decision {
-        pub use crate::domain::decision::{Decision, Denial, Grant, decide};
+        pub use crate::domain::decision::{Decision, Denial, Grant, Known, decide};
     }
     pub mod identity_key {
         pub use crate::domain::identity_key::{IdentityKey, Presented};
     }
     pub mod ids {
-        pub use crate::domain::ids::{Issuer, StoreId, SubjectId, VisitorId};
+        pub use crate::domain::ids::{DeviceId, EventId, Issuer, StoreId, SubjectId, VisitorId};
     }
     pub mod scan {
-        pub use crate::domain::scan::{Location, Scan};
+        pub use crate::domain::scan::{AuthEvent, KeyChannel, Location, Scan, ScanDetails};
     }
     pub mod scan_key_code {
         pub use crate::domain::scan_key_code::{
@@ -62,7 +62,7 @@ pub mod http {
     pub use crate::http::Readiness;
 }
 pub mod ledger {
-    pub use crate::ledger::{Ledger, Limits, Lookup, MemoryLedger, NewRecord, Recorded, SqlLedger};
+    pub use crate::ledger::{Ledger, Limits, Lookup, MemoryLedger, NewRecord, Recorded, SessionEffect, SqlLedger};
 }
 pub mod observe {
     pub mod logs {

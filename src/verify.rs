@@ -22,7 +22,7 @@ use crate::directory::{Directory, DirectoryError, Registration, ScanContext};
 use crate::domain::decision::{Decision, Denial, decide};
 use crate::domain::identity_key::{Presented, unregistered};
 use crate::domain::ids::EventId;
-use crate::domain::scan::Scan;
+use crate::domain::scan::{Scan, ScanDetails};
 use crate::domain::scan_key_code::{NETWORK_ALLOWANCE, ScanKeyCode, ScanKeyFormat};
 use crate::domain::store::{ScanKeyWindow, Store};
 use crate::domain::visitor::Holder;
@@ -198,29 +198,36 @@ impl Connector {
         let context = ScanContext { subject, store: store.id.clone(), channel: scan.channel, deadline };
         let (decision, code) = match self.identify(scan, &store, now, &context).await? {
             Ok((holder, code)) => (decide(&scan.event, &store, holder, self.include_payment_source), code),
-            Err(denial) => (Decision::Denied(denial), None),
+            Err(refused) => (refused, None),
         };
-        Ok(Some(NewRecord { event: scan.event, fingerprint, store_id: store.id.clone(), decision, code }))
+        let scan = ScanDetails {
+            event: scan.event,
+            store_id: store.id.clone(),
+            channel: scan.channel,
+            caller: scan.caller.clone(),
+        };
+        Ok(Some(NewRecord { scan, fingerprint, decision, code }))
     }
 
     /// Finds the shopper of a key by the first rule that applies, and the code that the scan uses up if it is accepted.
-    /// A key that cannot be accepted is a denial (401), never an error: no key may cause a 500.
+    /// A key that cannot be accepted is a refusal (401), never an error: no key may cause a 500.
     async fn identify(
         &self,
         scan: &Scan,
         store: &Store,
         now: DateTime<Utc>,
         context: &ScanContext,
-    ) -> Result<Result<(Holder, Option<Digest>), Denial>, DirectoryError> {
+    ) -> Result<Result<(Holder, Option<Digest>), Decision>, DirectoryError> {
+        let refused = |reason| Ok(Err(Decision::refuse_unknown(reason)));
         let (registration, unknown, code) = match scan.identity_key.presented() {
-            Presented::Unreadable => return Ok(Err(Denial::InvalidKey)),
+            Presented::Unreadable => return refused(Denial::InvalidKey),
             Presented::ScanKeyCode(text) => {
                 let read = self.scan_key.as_ref().and_then(|format| Some((format, format.read(text)?)));
-                let Some((format, code)) = read else { return Ok(Err(Denial::InvalidKey)) };
+                let Some((format, code)) = read else { return refused(Denial::InvalidKey) };
                 self.metrics.code_age_seconds.observe(code.age_at(scan.event.timestamp).as_seconds_f64());
                 match code.check_age(scan.event.timestamp, store.scan_key_window) {
                     Err(Denial::KeyExpired) if self.is_valid_as_promised(&code, scan, now, context.subject).await? => {}
-                    Err(denial) => return Ok(Err(denial)),
+                    Err(denial) => return refused(denial),
                     Ok(()) => {}
                 }
                 let found = self.directory.recognition_token(&code.token, now, context);
@@ -235,14 +242,16 @@ impl Connector {
                 (step("directory.identity_key", found).await?, unregistered(text), None)
             }
         };
-        Ok(match registration {
-            None => Err(unknown),
-            Some(Registration::Revoked) => Err(Denial::InvalidKey),
+        match registration {
+            None => refused(unknown),
+            Some(Registration::Revoked) => refused(Denial::InvalidKey),
             Some(Registration::Active { holder, channel }) => match (channel, scan.channel) {
-                (Some(only), Some(given)) if only != given => Err(Denial::InvalidKey),
-                _ => Ok((holder, code)),
+                (Some(only), Some(given)) if only != given => {
+                    Ok(Err(Decision::Denied { reason: Denial::InvalidKey, known: Some(holder.into()) }))
+                }
+                _ => Ok(Ok((holder, code))),
             },
-        })
+        }
     }
 
     /// Whether the app was told that its code is still valid at the time of the event, although the store's window is
@@ -268,7 +277,7 @@ impl Connector {
         if Instant::now() >= deadline {
             return Err(VerifyError::TooLate);
         }
-        let (store_id, lag) = (entry.store_id.clone(), now.signed_duration_since(entry.event.timestamp));
+        let (store_id, lag) = (entry.scan.store_id.clone(), now.signed_duration_since(entry.scan.event.timestamp));
         let recorded = step("ledger.record", self.ledger.record(entry, now, deadline)).await?;
         if let Recorded::New(record) = &recorded {
             self.metrics.decided(&store_id, &record.decision, lag);
@@ -330,6 +339,7 @@ pub(crate) mod tests {
                 location: Location::Entry,
             },
             channel: None,
+            caller: None,
         }
     }
 

@@ -33,7 +33,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
                     let decision = decide(black_box(&event), black_box(&store), holder, false);
                     match &decision {
                         Decision::Accepted(_) => assert!(accepts),
-                        Decision::Denied(denial) => assert!(!accepts && *denial == Denial::PaymentExpired),
+                        Decision::Denied { reason, .. } => assert!(!accepts && *reason == Denial::PaymentExpired),
                     }
                     decision
                 },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion};
 use identity_connector::testing::domain::decision::{Decision, Grant};
 use identity_connector::testing::domain::ids::VisitorId;
+use identity_connector::testing::domain::scan::ScanDetails;
 use identity_connector::testing::domain::visitor::{Visitor, VisitorType};
 use identity_connector::testing::ledger::{Ledger, Lookup, MemoryLedger, NewRecord, Recorded, SqlLedger};
 use identity_connector::testing::storage::{Database, Location};
@@ -45,7 +46,7 @@ fn memory(criterion: &mut Criterion, runtime: &Runtime) {
         let entry = accepted(1);
         runtime.block_on(record(&ledger, entry.clone(), deadline));
         bencher.to_async(runtime).iter(|| async {
-            let found = ledger.find(entry.event.id, &entry.fingerprint, now()).await.unwrap();
+            let found = ledger.find(entry.scan.event.id, &entry.fingerprint, now()).await.unwrap();
             assert!(matches!(found, Lookup::Recorded(_)));
             found
         });
@@ -89,9 +90,8 @@ fn accepted(event: u64) -> NewRecord {
     let scan = scan(event);
     let visitor = Visitor { id: VisitorId::parse(SHOPPER).unwrap(), kind: VisitorType::Shopper };
     NewRecord {
-        event: scan.event,
         fingerprint: hash_key().fingerprint(&scan.identity_key, &scan.store_id, scan.event.location),
-        store_id: scan.store_id,
+        scan: ScanDetails { event: scan.event, store_id: scan.store_id, channel: scan.channel, caller: None },
         decision: Decision::Accepted(Grant { visitor, device: None, payment_source: None }),
         code: None,
     }

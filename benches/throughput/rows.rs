@@ -39,13 +39,12 @@ pub(crate) fn write(folder: &Path, events: Recorded) {
         raw_sql(BADGES).execute(&mut database).await.unwrap();
         query(BADGE).bind(Value::from(badges(events.keys)).to_string()).execute(&mut database).await.unwrap();
         // Indexes are created after all rows are written, which takes a tenth of the time.
-        let indices =
-            "FROM sqlite_schema WHERE type = 'index' AND tbl_name IN ('decision', 'session') AND sql IS NOT NULL";
+        let indices = "FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'decision' AND sql IS NOT NULL";
         let drop = texts(&mut database, format!("SELECT 'DROP INDEX ' || name {indices}")).await;
         let create = texts(&mut database, format!("SELECT sql {indices}")).await;
-        let fill = [sessions(events, now), decisions(events, now)];
+        let fill = decisions(events, now);
         for statement in
-            ["BEGIN".to_owned()].into_iter().chain(drop).chain(fill).chain(create).chain(["COMMIT".to_owned()])
+            ["BEGIN".to_owned()].into_iter().chain(drop).chain([fill]).chain(create).chain(["COMMIT".to_owned()])
         {
             raw_sql(AssertSqlSafe(statement)).execute(&mut database).await.unwrap();
         }
@@ -83,29 +82,16 @@ fn recorded_at(event: &str, events: u64, now: i64) -> String {
     format!("{now} - ({events} - {event}) * {step}")
 }
 
-/// The statement that inserts the visits.
-fn sessions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
-    let visits = events / 2;
-    let (entry, exit) = ("(2 * visit.number)", "(2 * visit.number + 1)");
-    format!(
-        "WITH RECURSIVE visit (number) AS (VALUES (0) UNION ALL SELECT number + 1 FROM visit WHERE number < {visits} - 1)
-         INSERT INTO session (id, visitor_id, visitor_type, store_id, entry_event_id, entry_timestamp, entry_recorded_at,
-                              exit_event_id, exit_timestamp, exit_recorded_at)
-         SELECT visit.number + 1, visitor, 'SHOPPER', '{STORE}', {}, '2026-11-28T12:00:00Z', {}, {}, '2026-11-28T12:00:00Z', {}
-         FROM visit CROSS JOIN temp.badge ON badge.number = visit.number % {badges}",
-        id(entry), recorded_at(entry, events, now), id(exit), recorded_at(exit, events, now)
-    )
-}
-
-/// The statement that inserts the decisions, in the order of the table's primary key.
+/// The statement that inserts the decisions. The counterpart of an entry is the exit after it, and the other way round.
 fn decisions(Recorded { keys: Keys { number: badges, .. }, events, .. }: Recorded, now: i64) -> String {
     format!(
         "WITH RECURSIVE event (number) AS (VALUES (0) UNION ALL SELECT number + 1 FROM event WHERE number < {events} - 1)
-         INSERT INTO decision (event_id, fingerprint, recorded_at, visitor_id, visitor_type, session_effect, session_id)
-         SELECT {}, iif(sorted.number % 2 = 0, entry, exit), {}, visitor, 'SHOPPER',
-                iif(sorted.number % 2 = 0, 'opened', 'closed'), sorted.number / 2 + 1
-         FROM (SELECT number FROM event ORDER BY (number * {SPREAD}) & 0xffffffff LIMIT {events}) AS sorted
-              CROSS JOIN temp.badge ON badge.number = sorted.number / 2 % {badges}",
-        id("sorted.number"), recorded_at("sorted.number", events, now)
+         INSERT INTO decision (id, event_id, slot, fingerprint, recorded_at, event_time, location, channel, store_id,
+                               visitor_id, visitor_type, counterpart)
+         SELECT event.number + 1, {}, 0, iif(event.number % 2 = 0, entry, exit), {}, '2026-11-28T12:00:00Z',
+                iif(event.number % 2 = 0, 'ENTRY', 'EXIT'), 'OPTICAL', '{STORE}', visitor, 'SHOPPER',
+                iif(event.number % 2 = 0, event.number + 2, event.number)
+         FROM event CROSS JOIN temp.badge ON badge.number = event.number / 2 % {badges}",
+        id("event.number"), recorded_at("event.number", events, now)
     )
 }

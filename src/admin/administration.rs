@@ -140,8 +140,8 @@ mod tests {
             .await
             .expect("the decision is recorded");
         erasing.await.expect("no panic").expect("the shopper is erased");
-        let decisions = administration.ledger.decisions(None, 10).await.expect("a list").decisions;
-        let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").sessions;
+        let decisions = administration.ledger.decisions(None, 10).await.expect("a list").rows;
+        let sessions = administration.ledger.sessions(None, 10, DateTime::UNIX_EPOCH).await.expect("a list").rows;
         assert_eq!((decisions.len(), sessions.len()), (1, 1));
         let all = format!("{decisions:?} {sessions:?}");
         assert!(!all.contains(&format!("{shopper:?}")) && all.contains("erased-"), "{all}");

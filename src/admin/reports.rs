@@ -10,15 +10,15 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::admin::lists::{BadPage, List, Listed, PageQuery, cursor, list, parse_cursor};
+use crate::admin::lists::{BadPage, List, Listed, PageQuery, list};
 use crate::admin::{AdminError, Management};
 use crate::clock::rfc3339;
-use crate::digest::Fingerprint;
 use crate::directory::AuditEntry;
-use crate::domain::decision::{Decision, Denial};
-use crate::domain::ids::{DeviceId, EventId};
+use crate::domain::decision::Decision;
+use crate::domain::ids::DeviceId;
+use crate::domain::scan::KeyChannel;
 use crate::gate_api::VisitorDetails;
-use crate::ledger::{DecisionCursor, DecisionEntry, Moment, Session, SessionEffect, SessionId, SessionState};
+use crate::ledger::{DecisionEntry, Moment, RecordId, Session, SessionEffect, SessionState};
 
 pub(crate) fn routes() -> OpenApiRouter<Management> {
     OpenApiRouter::default().routes(routes!(list_sessions)).routes(routes!(list_decisions)).routes(routes!(list_audit))
@@ -69,11 +69,11 @@ list!(Sessions of SessionRow<'a> as "sessions");
     responses((status = 200, description = "A page of rows.", body = inline(Sessions<'_>)), BadPage)
 )]
 async fn list_sessions(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
-    let before = page.after(|cursor| cursor.parse().ok().map(SessionId))?;
+    let before = page.after(parse_cursor)?;
     let administration = &management.administration;
     let found = administration.ledger.sessions(before, page.limit(), administration.clock.now()).await?;
-    let rows: Vec<_> = found.sessions.iter().map(SessionRow::from).collect();
-    Ok(List { rows, next: found.next.map(|SessionId(id)| id.to_string()) }.into_response())
+    let rows: Vec<_> = found.rows.iter().map(SessionRow::from).collect();
+    Ok(List { rows, next: found.next.map(cursor) }.into_response())
 }
 
 impl<'a> From<&'a Session> for SessionRow<'a> {
@@ -113,12 +113,26 @@ impl From<&Moment> for MomentRow {
 struct DecisionRow<'a> {
     #[schema(format = "uuid")]
     auth_event_id: String,
+    /// By the gate's clock.
+    #[schema(format = DateTime)]
+    event_time: String,
+    #[schema(pattern = "^(ENTRY|EXIT)$")]
+    location: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, pattern = "^(OPTICAL|RADIO)$")]
+    channel: Option<&'static str>,
+    store_id: &'a str,
+    /// The name of the caller that sent the scan, if callers are configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    caller: Option<&'a str>,
     #[schema(pattern = "^(accepted|denied)$")]
     decision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// Also of a denied scan, if the key or code has identified the visitor.
     #[schema(value_type = VisitorDetails<'_>, required = false)]
     visitor: Option<VisitorDetails<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,6 +144,7 @@ struct DecisionRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     session_id: Option<String>,
+    /// By the connector's clock.
     #[schema(format = DateTime)]
     recorded_at: String,
 }
@@ -142,24 +157,29 @@ list!(Decisions of DecisionRow<'a> as "decisions");
     responses((status = 200, description = "A page of rows.", body = inline(Decisions<'_>)), BadPage)
 )]
 async fn list_decisions(State(management): State<Management>, page: PageQuery) -> Result<Response, AdminError> {
-    let before = page.after(parse_decision_cursor)?;
+    let before = page.after(parse_cursor)?;
     let found = management.administration.ledger.decisions(before, page.limit()).await?;
-    let rows: Vec<_> = found.decisions.iter().map(DecisionRow::from).collect();
-    Ok(List { rows, next: found.next.as_ref().map(decision_cursor) }.into_response())
+    let rows: Vec<_> = found.rows.iter().map(DecisionRow::from).collect();
+    Ok(List { rows, next: found.next.map(cursor) }.into_response())
 }
 
 impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
-    fn from(DecisionEntry { event, record, .. }: &'a DecisionEntry) -> Self {
-        let grant = match &record.decision {
-            Decision::Accepted(grant) => Ok(grant),
-            Decision::Denied(denial) => Err(*denial),
+    fn from(DecisionEntry { scan, record, .. }: &'a DecisionEntry) -> Self {
+        let reason = match &record.decision {
+            Decision::Accepted(_) => None,
+            Decision::Denied { reason, .. } => Some(reason.reason()),
         };
         Self {
-            auth_event_id: event.to_string(),
-            decision: if grant.is_ok() { "accepted" } else { "denied" },
-            reason: grant.err().map(Denial::reason),
-            visitor: grant.ok().map(|grant| VisitorDetails::from(&grant.visitor)),
-            shopper_device_id: grant.ok().and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
+            auth_event_id: scan.event.id.to_string(),
+            event_time: rfc3339(scan.event.timestamp),
+            location: scan.event.location.as_str(),
+            channel: scan.channel.map(KeyChannel::as_str),
+            store_id: scan.store_id.as_str(),
+            caller: scan.caller.as_deref(),
+            decision: if reason.is_none() { "accepted" } else { "denied" },
+            reason,
+            visitor: record.decision.visitor().map(VisitorDetails::from),
+            shopper_device_id: record.decision.device().map(DeviceId::as_str),
             session_effect: record.session.as_str(),
             session_id: match record.session {
                 SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(id.0.to_string()),
@@ -170,20 +190,12 @@ impl<'a> From<&'a DecisionEntry> for DecisionRow<'a> {
     }
 }
 
-/// Writes a cursor: its three parts, concatenated.
-fn decision_cursor(of: &DecisionCursor) -> String {
-    cursor([&of.recorded_at.to_be_bytes()[..], of.event.as_bytes(), of.fingerprint.as_bytes()].concat())
+fn cursor(RecordId(id): RecordId) -> String {
+    id.to_string()
 }
 
-fn parse_decision_cursor(cursor: &str) -> Option<DecisionCursor> {
-    let bytes = parse_cursor(cursor)?;
-    let (recorded_at, rest) = bytes.split_first_chunk()?;
-    let (event, fingerprint) = rest.split_first_chunk()?;
-    Some(DecisionCursor {
-        recorded_at: i64::from_be_bytes(*recorded_at),
-        event: EventId::from_bytes(*event),
-        fingerprint: Fingerprint::from_bytes(fingerprint.try_into().ok()?),
-    })
+fn parse_cursor(cursor: &str) -> Option<RecordId> {
+    cursor.parse().ok().map(RecordId)
 }
 
 /// A change of the directory.

@@ -190,12 +190,7 @@ impl Config {
             shared_rate_limit: ports::shared_rate_limit(&mut reader),
             hash_key: data::hash_key(&mut reader, &storage),
             storage,
-            ledger: ledger::Limits {
-                retention: delta(reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650))),
-                capacity: reader.integer("ledger.capacity", 1..=100_000_000),
-                cache: reader.integer("ledger.cache", 1..=100_000_000),
-                session_max_age: delta(reader.duration("session.max_age", MINUTE..=DAY.saturating_mul(365))),
-            },
+            ledger: ledger(&mut reader),
             scan_key,
             single_use,
             commerce: commerce::commerce(&mut reader, mode),
@@ -287,6 +282,17 @@ const BILLION: NonZeroU32 = NonZeroU32::new(1_000_000_000).unwrap();
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn ledger(reader: &mut Reader) -> ledger::Limits {
+    let retention = reader.duration("ledger.retention", DAY..=DAY.saturating_mul(3650));
+    ledger::Limits {
+        retention: delta(retention),
+        capacity: reader.integer("ledger.capacity", 1..=100_000_000),
+        cache: reader.integer("ledger.cache", 1..=100_000_000),
+        // A session is deleted together with the record of its entry.
+        session_max_age: delta(reader.duration("session.max_age", MINUTE..=retention)),
+    }
+}
 
 fn delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)

@@ -14,7 +14,44 @@ pub enum Decision {
     /// The gate opens: 200.
     Accepted(Grant),
     /// The gate stays closed: 401.
-    Denied(Denial),
+    Denied {
+        /// The reason.
+        reason: Denial,
+        /// The visitor, if the key or code has identified one. Not part of the answer.
+        known: Option<Known>,
+    },
+}
+
+impl Decision {
+    /// Refuses a visitor who is not known.
+    pub fn refuse_unknown(reason: Denial) -> Self {
+        Self::Denied { reason, known: None }
+    }
+
+    /// The visitor, if the key or code has identified one.
+    pub(crate) fn visitor(&self) -> Option<&Visitor> {
+        match self {
+            Self::Accepted(grant) => Some(&grant.visitor),
+            Self::Denied { known, .. } => known.as_ref().map(|known| &known.visitor),
+        }
+    }
+
+    /// The visitor's device, if the key or code has identified it.
+    pub(crate) fn device(&self) -> Option<&DeviceId> {
+        match self {
+            Self::Accepted(grant) => grant.device.as_ref(),
+            Self::Denied { known, .. } => known.as_ref()?.device.as_ref(),
+        }
+    }
+}
+
+/// A visitor who is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The visitor.
+    pub visitor: Visitor,
+    /// The visitor's device, if the key or code identifies it.
+    pub device: Option<DeviceId>,
 }
 
 /// The visitor that the gate opens for.
@@ -99,7 +136,7 @@ pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, include_payment_
     let Holder { shopper, device } = holder;
     let check_account = event.location == Location::Entry || store.exit_policy == ExitPolicy::CheckAccount;
     if check_account && let Some(denial) = account_denial(event, store, &shopper) {
-        return Decision::Denied(denial);
+        return Decision::Denied { reason: denial, known: Some(Holder { shopper, device }.into()) };
     }
     let payment_source = shopper.payment_method.as_ref().filter(|_| include_payment_source);
     Decision::Accepted(Grant {
@@ -107,6 +144,12 @@ pub fn decide(event: &AuthEvent, store: &Store, holder: Holder, include_payment_
         device,
         payment_source: payment_source.and_then(|method| method.id.clone()),
     })
+}
+
+impl From<Holder> for Known {
+    fn from(Holder { shopper, device }: Holder) -> Self {
+        Self { visitor: shopper.visitor.clone(), device }
+    }
 }
 
 /// The first account rule that fails.

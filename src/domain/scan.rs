@@ -2,6 +2,7 @@
 //! types, never with raw strings.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use chrono::{DateTime, NaiveDate, Utc};
 
@@ -21,6 +22,21 @@ pub struct Scan {
     pub event: AuthEvent,
     /// How the key was read, if the gate says so.
     pub channel: Option<KeyChannel>,
+    /// The name of the caller that has sent the scan, if callers are configured.
+    pub caller: Option<Arc<str>>,
+}
+
+/// What the ledger keeps of a scan, apart from its fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanDetails {
+    /// The gate interaction.
+    pub event: AuthEvent,
+    /// The store of the gate.
+    pub store_id: StoreId,
+    /// How the key was read, if the gate has said so.
+    pub channel: Option<KeyChannel>,
+    /// The name of the caller that sent the scan, if callers were configured.
+    pub caller: Option<Arc<str>>,
 }
 
 /// One interaction with a gate: `authEvent`.

@@ -76,9 +76,9 @@ pub(crate) fn render(record: &Record, replay: bool) -> Response {
             response.extensions_mut().insert(outcome("accepted", "accepted"));
             response
         }
-        Decision::Denied(denial) => {
-            let outcome = outcome(denial.reason(), "denied");
-            Refused::with_outcome(StatusCode::UNAUTHORIZED, denial.message(), outcome).into_response()
+        Decision::Denied { reason, .. } => {
+            let outcome = outcome(reason.reason(), "denied");
+            Refused::with_outcome(StatusCode::UNAUTHORIZED, reason.message(), outcome).into_response()
         }
     }
 }

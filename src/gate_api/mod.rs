@@ -93,11 +93,12 @@ async fn verify(
     let extra_body = api.in_flight.may_read()?;
     let body = collect(body, later(arrival, BODY_TIME)).await;
     let body = body.map_err(|_| GateError::Invalid(Invalid::Body))?;
-    let scan = read(&body, &log).map_err(GateError::Invalid)?;
+    let mut scan = read(&body, &log).map_err(GateError::Invalid)?;
     // Before the record is looked up: a caller must not get records of another caller's stores.
-    if caller.is_some_and(|caller| !caller.may_use(&scan.store_id)) {
+    if caller.as_ref().is_some_and(|caller| !caller.may_use(&scan.store_id)) {
         return Err(GateError::ForeignStore);
     }
+    scan.caller = caller.map(|caller| Arc::clone(&caller.name));
     let (now, deadline) = (api.clock.now(), later(arrival, ANSWER_TIME));
     let fingerprint = api.connector.fingerprint(&scan);
     let permit = match api.in_flight.try_acquire() {

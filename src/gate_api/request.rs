@@ -149,7 +149,7 @@ impl<'a> WireRequest<'a> {
             }
             None => None,
         };
-        Ok(Scan { identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel })
+        Ok(Scan { identity_key, store_id, event: AuthEvent { id, timestamp, location }, channel, caller: None })
     }
 }
 

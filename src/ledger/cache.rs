@@ -48,7 +48,7 @@ mod tests {
     use crate::domain::decision::{Decision, Denial, Grant};
     use crate::domain::ids::{DeviceId, PaymentSourceId, VisitorId};
     use crate::domain::visitor::{Visitor, VisitorType};
-    use crate::ledger::{SessionEffect, SessionId};
+    use crate::ledger::{RecordId, SessionEffect};
 
     fn scan(number: u32) -> (EventId, Fingerprint) {
         let (mut event, mut fingerprint) = ([0; 16], [0; 32]);
@@ -62,7 +62,7 @@ mod tests {
         let cache = RecordCache::new(2);
         let now = DateTime::UNIX_EPOCH;
         let record = Record {
-            decision: Decision::Denied(Denial::KeyNotFound),
+            decision: Decision::refuse_unknown(Denial::KeyNotFound),
             session: SessionEffect::Untouched,
             recorded_at: now,
         };
@@ -86,7 +86,7 @@ mod tests {
             let payment_source = Some(PaymentSourceId::parse(&id).expect("an id"));
             let record = Record {
                 decision: Decision::Accepted(Grant { visitor, device, payment_source }),
-                session: SessionEffect::Opened(SessionId(1)),
+                session: SessionEffect::Opened(RecordId(1)),
                 recorded_at: DateTime::UNIX_EPOCH,
             };
             let (event, fingerprint) = scan(number);

@@ -1,27 +1,22 @@
 //! The ledger in memory, bounded by retention and by capacity.
 //!
-//! Locks are always taken in this order, and never held across an await: a shard of `newest`, then `records`, then one
-//! of the others.
+//! Locks are always taken in this order, and never held across an await: a shard of `newest`, then `records`.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::{DashMap, Entry};
 
-use super::codes::{RecordKey, UsedCodes};
 use super::records::{Number, Records, StoredRecord};
-use super::rule::{self, Outcome, SessionStep};
-use super::sessions::Sessions;
+use super::rule::{self, Outcome};
 use super::{
-    DecisionCursor, DecisionPage, EVICTABLE_AFTER, Limits, Lookup, NewRecord, Page, Record, Recorded, SessionEffect,
-    SessionId,
+    DecisionEntry, EVICTABLE_AFTER, Limits, Lookup, NewRecord, Page, Record, RecordId, Recorded, Session, SessionEffect,
 };
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 
-/// The maximum number of records and of sessions that one step of a sweep removes before scans are served.
+/// The maximum number of records that one step of a sweep removes before scans are served.
 const SWEEP_BATCH: usize = 1000;
 
 /// The number of shards of the index of events. While a shard grows, requests for its events wait until it is copied:
@@ -35,8 +30,6 @@ pub struct MemoryLedger {
     /// The number of the newest record of each event, which may have been removed. Has [`SHARDS`] shards.
     newest: DashMap<EventId, Number>,
     records: RwLock<Records>,
-    sessions: Mutex<Sessions>,
-    codes: Box<Mutex<UsedCodes>>,
     evictions: AtomicU64,
     warned: AtomicBool,
 }
@@ -55,8 +48,6 @@ impl MemoryLedger {
             limits,
             newest: DashMap::with_shard_amount(SHARDS),
             records: RwLock::new(Records::new()),
-            sessions: Mutex::new(Sessions::new(limits.session_max_age, limits.capacity)),
-            codes: Box::default(),
             evictions: AtomicU64::new(0),
             warned: AtomicBool::new(false),
         }
@@ -82,15 +73,14 @@ impl MemoryLedger {
     /// The atomic step: while the event's shard is locked, no other request can find or record anything for the event.
     /// Returns `None` when the ledger is full. The caller evicts then, since eviction may lock any shard.
     fn record_unless_full(&self, entry: &NewRecord, now: DateTime<Utc>) -> Option<Recorded> {
-        let NewRecord { event, fingerprint, store_id, code, .. } = entry;
         let retention = self.limits.retention;
-        let newest = self.newest.entry(event.id);
+        let newest = self.newest.entry(entry.scan.event.id);
         let before = match &newest {
             Entry::Occupied(newest) => Some(*newest.get()),
             Entry::Vacant(_) => None,
         };
         let mut records = self.write();
-        let used = code.and_then(|code| lock(&self.codes).used_by(&code));
+        let used = entry.code.and_then(|code| records.code_use(&code));
         let (decision, step, uses) = match rule::apply(entry, records.records_of(before), used, now, retention) {
             Outcome::Replay(record) => return Some(Recorded::Replay(record)),
             Outcome::Mismatch => return Some(Recorded::Mismatch),
@@ -101,23 +91,17 @@ impl MemoryLedger {
         if removed.is_none() && records.len() >= self.limits.capacity {
             return None;
         }
-        if let Some(code) = uses {
-            let by = RecordKey { event: event.id, fingerprint: *fingerprint, recorded_at: now };
-            lock(&self.codes).mark_used(code, by);
-        }
-        let session = match step {
-            SessionStep::None => SessionEffect::Untouched,
-            SessionStep::Open(grant) => {
-                SessionEffect::Opened(lock(&self.sessions).open(event, store_id.clone(), grant, now))
-            }
-            SessionStep::CloseOldest(visitor) => {
-                let closed = lock(&self.sessions).close(event, store_id, visitor, now);
-                closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
-            }
+        let stored = StoredRecord {
+            scan: entry.scan.clone(),
+            fingerprint: entry.fingerprint,
+            record: Record { decision, session: SessionEffect::Untouched, recorded_at: now },
+            code: uses.map(Box::new),
+            before,
+            closed_by: None,
+            next_open: None,
         };
-        let record = Record { decision, session, recorded_at: now };
-        let stored = StoredRecord { event: event.id, fingerprint: *fingerprint, record: record.clone(), before };
-        drop(newest.insert(records.push(stored)));
+        let (number, record) = records.add(stored, step, self.limits.session_max_age);
+        drop(newest.insert(number));
         drop(records);
         if let Some(removed) = removed {
             self.forget(&removed, now);
@@ -142,11 +126,8 @@ impl MemoryLedger {
         if oldest_age.abs() <= age {
             return Err(age.checked_sub(&oldest_age).unwrap_or(age));
         }
-        let (number, StoredRecord { event, fingerprint, record, .. }) = records.pop().ok_or(age)?;
-        let recorded_at = record.recorded_at;
-        // The code is freed after the record is removed: while the record exists, no other event may use its code.
-        lock(&self.codes).free(&RecordKey { event, fingerprint, recorded_at });
-        Ok(Removed { number, event, recorded_at })
+        let (number, StoredRecord { scan, record, .. }) = records.pop().ok_or(age)?;
+        Ok(Removed { number, event: scan.event.id, recorded_at: record.recorded_at })
     }
 
     /// Removes a removed record from the index of events, and counts it if it was evicted.
@@ -163,34 +144,17 @@ impl MemoryLedger {
         }
     }
 
-    pub(super) fn sessions(&self, before: Option<SessionId>, limit: usize, now: DateTime<Utc>) -> Page {
-        let mut sessions = lock(&self.sessions);
-        sessions.time_out(now);
-        sessions.page(before, limit)
+    /// Lists sessions, newest first. Between the sessions of a page may be any number of other records, and all of them
+    /// are read while nothing can be recorded. That is acceptable because only operators use this list.
+    pub(super) fn sessions(&self, before: Option<RecordId>, limit: usize, now: DateTime<Utc>) -> Page<Session> {
+        let records = self.read();
+        Page::new(records.sessions(before, now, self.limits.session_max_age), limit, |session| session.id)
     }
 
-    /// Lists decisions, newest first. Reads all records, which is acceptable because only operators use this list.
-    pub(super) fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> DecisionPage {
-        let before = before.unwrap_or(DecisionCursor::NEWEST);
-        let mut newest = BTreeMap::new();
+    /// Lists decisions, newest first.
+    pub(super) fn decisions(&self, before: Option<RecordId>, limit: usize) -> Page<DecisionEntry> {
         let records = self.read();
-        // From the newest on, nearly every record is skipped quickly, so the lock, which blocks recording, is held only
-        // briefly.
-        for stored in records.newest_first() {
-            let cursor = stored.cursor();
-            let is_wanted =
-                newest.len() <= limit || newest.first_key_value().is_some_and(|(oldest, _)| cursor > *oldest);
-            if cursor < before && is_wanted {
-                newest.insert(cursor, stored);
-            }
-            if newest.len() > limit.saturating_add(1) {
-                newest.pop_first(); // one record more than the limit shows that there is a next page
-            }
-        }
-        let more = newest.len() > limit;
-        let (cursors, page): (Vec<_>, Vec<_>) = newest.into_iter().rev().take(limit).unzip();
-        let next = cursors.last().filter(|_| more).copied();
-        DecisionPage { decisions: page.into_iter().map(StoredRecord::entry).collect(), next }
+        Page::new(records.decisions(before), limit, |decision| decision.id)
     }
 
     pub(super) fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) {
@@ -198,17 +162,12 @@ impl MemoryLedger {
         while let Some(number) = from {
             from = self.write().pseudonymize_block(number, visitor, pseudonym);
         }
-        lock(&self.sessions).pseudonymize(visitor, pseudonym);
+        self.write().pseudonymize_open(visitor, pseudonym);
     }
 
-    /// Removes some expired records and sessions, and returns whether there may be more. Scans are served between two
-    /// calls.
+    /// Removes some expired records, and returns whether there may be more. Scans are served between two calls.
     pub(super) fn sweep_batch(&self, now: DateTime<Utc>) -> bool {
-        let more_records = (0..SWEEP_BATCH).all(|_| self.drop_oldest(self.limits.retention, now).is_ok());
-        let mut sessions = lock(&self.sessions);
-        let more_open = (0..SWEEP_BATCH).all(|_| sessions.time_out_oldest(now));
-        let more_ended = (0..SWEEP_BATCH).all(|_| sessions.forget_oldest(self.limits.retention, now));
-        more_records || more_open || more_ended
+        (0..SWEEP_BATCH).all(|_| self.drop_oldest(self.limits.retention, now).is_ok())
     }
 
     pub(super) fn records(&self) -> usize {
@@ -219,6 +178,9 @@ impl MemoryLedger {
         self.evictions.load(Ordering::Relaxed)
     }
 
+    // The locks work even after a panic of another holder, so that the gates keep working: every update leaves the data
+    // consistent at each step.
+
     fn read(&self) -> RwLockReadGuard<'_, Records> {
         self.records.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,36 +190,19 @@ impl MemoryLedger {
     }
 }
 
-/// Locks even after a panic of another holder, so that the gates keep working: every update leaves the data consistent
-/// at each step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::digest::HashKey;
     use crate::domain::decision::{Decision, Denial};
-    use crate::domain::identity_key::IdentityKey;
-    use crate::domain::ids::StoreId;
-    use crate::domain::scan::{AuthEvent, Location};
+    use crate::domain::scan::Location;
     use crate::ledger::tests::{accepted, with_code};
 
     /// A rejection of an event with this number.
-    fn entry(number: u32, now: DateTime<Utc>) -> NewRecord {
-        let id = EventId::parse(&format!("00000000-0000-0000-0000-{number:012}")).expect("a UUID");
-        let store_id = StoreId::parse("S").expect("an id");
-        let key = IdentityKey::from_base64("YQ==").expect("Base64");
-        NewRecord {
-            event: AuthEvent { id, timestamp: now, location: Location::Entry },
-            fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, Location::Entry),
-            store_id,
-            decision: Decision::Denied(Denial::KeyNotFound),
-            code: None,
-        }
+    fn entry(number: u32) -> NewRecord {
+        let decision = Decision::refuse_unknown(Denial::KeyNotFound);
+        NewRecord { decision, ..accepted(number, Location::Entry) }
     }
 
     fn ledger(capacity: usize) -> MemoryLedger {
@@ -275,14 +220,14 @@ mod tests {
             let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
             let later = start.checked_add_signed(TimeDelta::minutes(11)).expect("in range");
             for number in 0..2 {
-                assert!(matches!(ledger.record(&entry(number, start), start), Recorded::New(_)));
+                assert!(matches!(ledger.record(&entry(number), start), Recorded::New(_)));
             }
             for number in 2..4 {
-                assert!(matches!(ledger.record(&entry(number, later), later), Recorded::New(_)));
+                assert!(matches!(ledger.record(&entry(number), later), Recorded::New(_)));
             }
             assert_eq!((ledger.records(), ledger.evictions()), (2, 2));
         });
-        let log = String::from_utf8(lock(&log).clone()).expect("UTF-8");
+        let log = String::from_utf8(log.lock().expect("no panic").clone()).expect("UTF-8");
         assert_eq!(log.matches("the ledger is full").count(), 1, "{log}");
     }
 
@@ -296,7 +241,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let codes = || lock(&ledger.codes).len();
+        let codes = || ledger.read().indexed()[0];
         assert!(accept(0, 1, 0) && !accept(1, 1, 0) && accept(2, 2, 0));
         assert_eq!(codes(), 2);
         // The oldest record is evicted, and its code is free. Evicting a rejection frees no code.
@@ -316,12 +261,12 @@ mod tests {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
         let later = start.checked_add_signed(TimeDelta::hours(1)).expect("in range");
         let acceptance = with_code(accepted(0, Location::Entry), 1);
-        let rejection = NewRecord { fingerprint: Fingerprint::from_bytes([0; 32]), ..entry(0, start) };
+        let rejection = NewRecord { fingerprint: Fingerprint::from_bytes([0; 32]), ..entry(0) };
         ledger.record(&rejection, start);
         ledger.record(&acceptance, start);
-        ledger.record(&entry(1, later), later); // evicts the rejection
-        assert!(matches!(ledger.find(acceptance.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
-        assert_eq!(lock(&ledger.codes).len(), 1);
+        ledger.record(&entry(1), later); // evicts the rejection
+        assert!(matches!(ledger.find(acceptance.scan.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
+        assert_eq!(ledger.read().indexed()[0], 1);
     }
 
     #[test]
@@ -329,21 +274,21 @@ mod tests {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
         let fast = start.checked_add_signed(TimeDelta::hours(8)).expect("in range");
         let soon = start.checked_add_signed(TimeDelta::minutes(1)).expect("in range");
-        assert!(matches!(ledger.record(&entry(0, fast), fast), Recorded::New(_)));
-        assert!(matches!(ledger.record(&entry(1, start), start), Recorded::New(_)));
-        assert!(matches!(ledger.record(&entry(2, soon), soon), Recorded::New(_)));
-        let full = ledger.record(&entry(3, soon), soon);
+        assert!(matches!(ledger.record(&entry(0), fast), Recorded::New(_)));
+        assert!(matches!(ledger.record(&entry(1), start), Recorded::New(_)));
+        assert!(matches!(ledger.record(&entry(2), soon), Recorded::New(_)));
+        let full = ledger.record(&entry(3), soon);
         assert_eq!(full, Recorded::Full { retry_after: TimeDelta::minutes(9) });
     }
 
     #[test]
     fn record_is_kept_for_exactly_its_retention() {
         let (ledger, start) = (ledger(2), DateTime::UNIX_EPOCH);
-        let entry = entry(0, start);
+        let entry = entry(0);
         ledger.record(&entry, start);
         let end = start.checked_add_signed(TimeDelta::days(7)).expect("in range");
         let past = end.checked_add_signed(TimeDelta::nanoseconds(1)).expect("in range");
-        let find = |at| ledger.find(entry.event.id, &entry.fingerprint, at);
+        let find = |at| ledger.find(entry.scan.event.id, &entry.fingerprint, at);
         assert!(matches!(find(end), Lookup::Recorded(_)));
         assert_eq!(find(past), Lookup::Unknown);
     }
@@ -353,7 +298,7 @@ mod tests {
         for round in 0..200 {
             let (ledger, now) = (ledger(1), DateTime::UNIX_EPOCH);
             std::thread::scope(|scope| {
-                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| ledger.record(&entry(round, now), now))).collect();
+                let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| ledger.record(&entry(round), now))).collect();
                 for recorded in tries.into_iter().map(|thread| thread.join().expect("no panic")) {
                     assert!(matches!(recorded, Recorded::New(_) | Recorded::Replay(_)), "{recorded:?}");
                 }
@@ -366,7 +311,7 @@ mod tests {
 
     impl std::io::Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            lock(&self.0).extend_from_slice(bytes);
+            self.0.lock().expect("no panic").extend_from_slice(bytes);
             Ok(bytes.len())
         }
 

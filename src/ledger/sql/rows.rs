@@ -5,10 +5,11 @@ use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, Row as _, query};
 
 use crate::digest::Fingerprint;
-use crate::domain::decision::{Decision, Denial, Grant};
+use crate::domain::decision::{Decision, Denial, Grant, Known};
 use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, VisitorId};
+use crate::domain::scan::Location;
 use crate::domain::visitor::{Visitor, VisitorType};
-use crate::ledger::{Record, SessionEffect, SessionId};
+use crate::ledger::{Record, RecordId, SessionEffect};
 use crate::storage::{DatabaseError, corrupt};
 pub(super) use crate::storage::{from_nanos, to_nanos};
 
@@ -51,8 +52,8 @@ impl Row for rusqlite::Row<'_> {
 
 /// Selects the records of an event.
 pub(super) const RECORDS: &str =
-    "SELECT fingerprint, recorded_at, denial, visitor_id, visitor_type, device_id, payment_source, session_effect,
-            session_id
+    "SELECT id, slot, fingerprint, recorded_at, location, denial, visitor_id, visitor_type, device_id, payment_source,
+            counterpart
      FROM decision WHERE event_id = $1";
 
 /// The records of an event, including expired ones.
@@ -61,39 +62,59 @@ pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> R
     rows.iter().map(|row| Ok((fingerprint(row)?, record(row)?))).collect()
 }
 
+/// A column that is never null.
+pub(super) fn required<T>(value: Option<T>, column: &str) -> Result<T> {
+    value.ok_or_else(|| corrupt(column))
+}
+
 pub(super) fn fingerprint(row: &impl Row) -> Result<Fingerprint> {
     let fingerprint = row.bytes("fingerprint")?.and_then(|bytes| bytes.try_into().ok());
-    fingerprint.map(Fingerprint::from_bytes).ok_or_else(|| corrupt("fingerprint"))
+    required(fingerprint.map(Fingerprint::from_bytes), "fingerprint")
 }
 
 pub(super) fn event_id(row: &impl Row, column: &str) -> Result<EventId> {
     let id = row.bytes(column)?.and_then(|bytes| bytes.try_into().ok());
-    id.map(EventId::from_bytes).ok_or_else(|| corrupt("event id"))
+    required(id.map(EventId::from_bytes), column)
 }
 
-/// A time that must be present, in nanoseconds since 1970.
+/// A time in nanoseconds since 1970.
 pub(super) fn time(row: &impl Row, column: &str) -> Result<DateTime<Utc>> {
-    row.integer(column)?.map(from_nanos).ok_or_else(|| corrupt(column))
+    required(row.integer(column)?.map(from_nanos), column)
 }
 
 /// The record in a row with the columns of a decision.
 pub(super) fn record(row: &impl Row) -> Result<Record> {
+    let visitor = match row.text("visitor_id")? {
+        Some(id) => {
+            let kind = required(row.text("visitor_type")?.and_then(VisitorType::parse), "visitor_type")?;
+            Some(Visitor { id: VisitorId::parse(id).map_err(corrupt)?, kind })
+        }
+        None => None,
+    };
+    let device = row.text("device_id")?.map(DeviceId::parse).transpose().map_err(corrupt)?;
     let decision = match row.text("denial")? {
-        Some(word) => Decision::Denied(Denial::parse(word).ok_or_else(|| corrupt("denial"))?),
+        Some(word) => Decision::Denied {
+            reason: required(Denial::parse(word), "denial")?,
+            known: visitor.map(|visitor| Known { visitor, device }),
+        },
         None => {
             let payment_source =
                 row.text("payment_source")?.map(PaymentSourceId::parse).transpose().map_err(corrupt)?;
-            Decision::Accepted(Grant { visitor: visitor(row)?, device: device(row)?, payment_source })
+            Decision::Accepted(Grant { visitor: required(visitor, "visitor_id")?, device, payment_source })
         }
     };
-    let session = match (row.text("session_effect")?, row.integer("session_id")?) {
-        (None, None) => SessionEffect::Untouched,
-        (Some("none_open"), None) => SessionEffect::NoneOpen,
-        (Some("opened"), Some(id)) => SessionEffect::Opened(session_id(id)?),
-        (Some("closed"), Some(id)) => SessionEffect::Closed(session_id(id)?),
-        _ => return Err(corrupt("session_effect")),
+    let location = required(row.text("location")?.and_then(Location::parse), "location")?;
+    let session = match (&decision, location, row.integer("counterpart")?) {
+        (Decision::Denied { .. }, ..) => SessionEffect::Untouched,
+        (Decision::Accepted(_), Location::Entry, _) => SessionEffect::Opened(record_id(row, "id")?),
+        (Decision::Accepted(_), Location::Exit, None) => SessionEffect::NoneOpen,
+        (Decision::Accepted(_), Location::Exit, Some(_)) => SessionEffect::Closed(record_id(row, "counterpart")?),
     };
     Ok(Record { decision, session, recorded_at: time(row, "recorded_at")? })
+}
+
+pub(super) fn record_id(row: &impl Row, column: &str) -> Result<RecordId> {
+    required(row.integer(column)?.and_then(|id| u64::try_from(id).ok()), column).map(RecordId)
 }
 
 /// The columns of a decision.
@@ -107,35 +128,22 @@ pub(super) struct Columns<'a> {
 
 impl<'a> From<&'a Decision> for Columns<'a> {
     fn from(decision: &'a Decision) -> Self {
-        let (denial, grant) = match decision {
-            Decision::Denied(denial) => (Some(denial.reason()), None),
-            Decision::Accepted(grant) => (None, Some(grant)),
+        let (denial, payment_source) = match decision {
+            Decision::Denied { reason, .. } => (Some(reason.reason()), None),
+            Decision::Accepted(grant) => (None, grant.payment_source.as_ref()),
         };
+        let visitor = decision.visitor();
         Self {
             denial,
-            visitor_id: grant.map(|grant| grant.visitor.id.as_str()),
-            visitor_type: grant.map(|grant| grant.visitor.kind.as_str()),
-            device_id: grant.and_then(|grant| grant.device.as_ref()).map(DeviceId::as_str),
-            payment_source: grant.and_then(|grant| grant.payment_source.as_ref()).map(PaymentSourceId::as_str),
+            visitor_id: visitor.map(|visitor| visitor.id.as_str()),
+            visitor_type: visitor.map(|visitor| visitor.kind.as_str()),
+            device_id: decision.device().map(DeviceId::as_str),
+            payment_source: payment_source.map(PaymentSourceId::as_str),
         }
     }
 }
 
-pub(super) fn visitor(row: &impl Row) -> Result<Visitor> {
-    let kind = row.text("visitor_type")?.and_then(VisitorType::parse).ok_or_else(|| corrupt("visitor_type"))?;
-    let id = row.text("visitor_id")?.ok_or_else(|| corrupt("visitor_id"))?;
-    Ok(Visitor { id: VisitorId::parse(id).map_err(corrupt)?, kind })
-}
-
-pub(super) fn device(row: &impl Row) -> Result<Option<DeviceId>> {
-    row.text("device_id")?.map(DeviceId::parse).transpose().map_err(corrupt)
-}
-
-pub(super) fn session_id(id: i64) -> Result<SessionId> {
-    u64::try_from(id).map(SessionId).map_err(corrupt)
-}
-
-pub(super) fn number(SessionId(id): SessionId) -> i64 {
+pub(super) fn number(RecordId(id): RecordId) -> i64 {
     i64::try_from(id).unwrap_or(i64::MAX)
 }
 

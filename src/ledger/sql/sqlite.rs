@@ -7,35 +7,30 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::rows::{self, Columns, nanos_before, number, session_id, to_nanos};
+use super::rows::{self, Columns, Row as _, nanos_before, to_nanos};
 use super::writer::{BatchOutcome, PendingRecord, missed_deadline};
 use crate::clock::rfc3339;
 use crate::digest::{Digest, Fingerprint};
-use crate::domain::decision::Grant;
-use crate::domain::ids::{DeviceId, EventId, VisitorId};
+use crate::domain::decision::Decision;
+use crate::domain::ids::{EventId, VisitorId};
+use crate::domain::scan::KeyChannel;
 use crate::ledger::rule::{self, CodeUse, Outcome, SessionStep};
-use crate::ledger::{Limits, NewRecord, Record, Recorded, SessionEffect, SessionId};
-use crate::storage::{DatabaseError, open_recorder};
+use crate::ledger::{Limits, MAX_REJECTIONS, NewRecord, Record, RecordId, Recorded, SessionEffect};
+use crate::storage::{DatabaseError, corrupt, open_recorder};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
 const EXPIRED: &str = "DELETE FROM decision WHERE event_id = ?1 AND recorded_at < ?2";
-const DECISION: &str = "INSERT INTO decision (event_id, fingerprint, recorded_at, denial, visitor_id, visitor_type,
-        device_id, payment_source, session_effect, session_id)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
-const CODE_USE: &str = "SELECT event_id, recorded_at FROM used_code WHERE digest = ?1";
-/// Replaces a row that has expired, or that belongs to the same event.
-const CODE: &str = "INSERT OR REPLACE INTO used_code (digest, event_id, recorded_at) VALUES (?1, ?2, ?3)";
-const OPEN: &str =
-    "INSERT INTO session (visitor_id, visitor_type, store_id, device_id, entry_event_id, entry_timestamp,
-        entry_recorded_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-/// Closes the oldest open session of a visitor at a store.
-const CLOSE: &str = "UPDATE session SET exit_event_id = ?1, exit_timestamp = ?2, exit_recorded_at = ?3
-    WHERE id = (SELECT id FROM session
-                WHERE visitor_id = ?4 AND store_id = ?5 AND exit_event_id IS NULL AND entry_recorded_at >= ?6
-                ORDER BY id LIMIT 1)
-    RETURNING id";
+const CODE_USE: &str = "SELECT event_id, recorded_at FROM decision WHERE code = ?1";
+const FREE_CODE: &str = "UPDATE decision SET code = NULL WHERE code = ?1";
+const OLDEST_OPEN: &str = "SELECT id FROM decision
+    WHERE visitor_id = ?1 AND store_id = ?2 AND location = 'ENTRY' AND denial IS NULL AND counterpart IS NULL
+        AND recorded_at >= ?3
+    ORDER BY id LIMIT 1";
+const DECISION: &str = "INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, channel,
+        store_id, caller, denial, visitor_id, visitor_type, device_id, payment_source, counterpart, code)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+const CLOSE: &str = "UPDATE decision SET counterpart = ?1 WHERE id = ?2";
 
 /// The connection that records. After an error it is opened again, since the failed transaction may still be open.
 #[derive(Debug)]
@@ -81,10 +76,10 @@ fn record(
     now: DateTime<Utc>,
     limits: Limits,
 ) -> Result<(Recorded, isize)> {
-    let event = entry.event.id;
+    let event = entry.scan.event.id;
     let records = records(transaction, event)?;
     let used = entry.code.map(|code| code_use(transaction, code)).transpose()?.flatten();
-    let of_event = records.iter().map(|(of, record)| (of, record));
+    let of_event = records.iter().map(|(_, of, record)| (of, record));
     let (decision, step, uses) = match rule::apply(entry, of_event, used, now, limits.retention) {
         Outcome::Replay(record) => return Ok((Recorded::Replay(record), 0)),
         Outcome::Mismatch => return Ok((Recorded::Mismatch, 0)),
@@ -95,30 +90,45 @@ fn record(
         let kept_since = nanos_before(now, limits.retention);
         expired = statement(transaction, EXPIRED)?.execute(params![event.as_bytes(), kept_since])?;
     }
-    if let Some(code) = uses {
-        let row = params![code.as_bytes(), event.as_bytes(), to_nanos(now)];
-        statement(transaction, CODE)?.execute(row)?;
+    if let (Some(code), Some(_)) = (uses, used) {
+        statement(transaction, FREE_CODE)?.execute([code.as_bytes()])?; // its use has expired
     }
-    let session = match step {
-        SessionStep::None => SessionEffect::Untouched,
-        SessionStep::Open(grant) => SessionEffect::Opened(open_session(transaction, entry, grant, now)?),
-        SessionStep::CloseOldest(visitor) => {
-            let closed = close_session(transaction, entry, visitor, now, limits.session_max_age)?;
-            closed.map_or(SessionEffect::NoneOpen, SessionEffect::Closed)
+    let slot = match &decision {
+        Decision::Accepted(_) => Some(0),
+        Decision::Denied { .. } => {
+            let is_free = |slot: &i64| {
+                !records.iter().any(|(of, _, record)| of == slot && !record.is_expired(limits.retention, now))
+            };
+            (1..).take(MAX_REJECTIONS).find(is_free)
         }
     };
+    let closes = match step {
+        SessionStep::CloseOldest(visitor) => oldest_open(transaction, entry, visitor, now, limits.session_max_age)?,
+        SessionStep::None | SessionStep::Open(_) => None,
+    };
+    insert(transaction, entry, &decision, rows::required(slot, "slot")?, now, closes, uses)?;
+    let id = transaction.last_insert_rowid();
+    if let Some(entry) = closes {
+        statement(transaction, CLOSE)?.execute([id, entry])?;
+    }
+    let session = match (step, closes) {
+        (SessionStep::None, _) => SessionEffect::Untouched,
+        (SessionStep::Open(_), _) => SessionEffect::Opened(record_id(id)?),
+        (SessionStep::CloseOldest(_), None) => SessionEffect::NoneOpen,
+        (SessionStep::CloseOldest(_), Some(entry)) => SessionEffect::Closed(record_id(entry)?),
+    };
     let record = Record { decision, session, recorded_at: now };
-    insert_decision(transaction, entry, &record)?;
     Ok((Recorded::New(record), 1_isize.saturating_sub_unsigned(expired)))
 }
 
-/// The records of an event, including expired ones.
-fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
+/// The records of an event, including expired ones, each with its slot.
+fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<(i64, Fingerprint, Record)>> {
     let mut statement = statement(transaction, rows::RECORDS)?;
     let mut rows = statement.query([event.as_bytes()])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.push((rows::fingerprint(row)?, rows::record(row)?));
+        let slot = rows::required(row.integer("slot")?, "slot")?;
+        records.push((slot, rows::fingerprint(row)?, rows::record(row)?));
     }
     Ok(records)
 }
@@ -131,63 +141,51 @@ fn code_use(transaction: &Transaction<'_>, code: Digest) -> Result<Option<CodeUs
     Ok(Some(CodeUse { event: rows::event_id(row, "event_id")?, recorded_at: rows::time(row, "recorded_at")? }))
 }
 
-fn open_session(
-    transaction: &Transaction<'_>,
-    entry: &NewRecord,
-    grant: &Grant,
-    now: DateTime<Utc>,
-) -> Result<SessionId> {
-    statement(transaction, OPEN)?.execute(params![
-        grant.visitor.id.as_str(),
-        grant.visitor.kind.as_str(),
-        entry.store_id.as_str(),
-        grant.device.as_ref().map(DeviceId::as_str),
-        entry.event.id.as_bytes(),
-        rfc3339(entry.event.timestamp),
-        to_nanos(now),
-    ])?;
-    session_id(transaction.last_insert_rowid())
-}
-
-/// Closes the oldest open session of a visitor at a store, if there is one.
-fn close_session(
+/// The oldest open session of a visitor at a store, if there is one.
+fn oldest_open(
     transaction: &Transaction<'_>,
     entry: &NewRecord,
     visitor: &VisitorId,
     now: DateTime<Utc>,
     max_age: TimeDelta,
-) -> Result<Option<SessionId>> {
-    let parameters = params![
-        entry.event.id.as_bytes(),
-        rfc3339(entry.event.timestamp),
-        to_nanos(now),
-        visitor.as_str(),
-        entry.store_id.as_str(),
-        nanos_before(now, max_age),
-    ];
-    let closed = statement(transaction, CLOSE)?.query_row(parameters, |row| row.get(0)).optional()?;
-    closed.map(session_id).transpose()
+) -> Result<Option<i64>> {
+    let parameters = params![visitor.as_str(), entry.scan.store_id.as_str(), nanos_before(now, max_age)];
+    Ok(statement(transaction, OLDEST_OPEN)?.query_row(parameters, |row| row.get(0)).optional()?)
 }
 
-fn insert_decision(transaction: &Transaction<'_>, entry: &NewRecord, record: &Record) -> Result<()> {
-    let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&record.decision);
-    let session = match record.session {
-        SessionEffect::Opened(id) | SessionEffect::Closed(id) => Some(number(id)),
-        SessionEffect::NoneOpen | SessionEffect::Untouched => None,
-    };
+fn insert(
+    transaction: &Transaction<'_>,
+    NewRecord { scan, fingerprint, .. }: &NewRecord,
+    decision: &Decision,
+    slot: i64,
+    now: DateTime<Utc>,
+    closes: Option<i64>,
+    uses: Option<Digest>,
+) -> Result<()> {
+    let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(decision);
     statement(transaction, DECISION)?.execute(params![
-        entry.event.id.as_bytes(),
-        entry.fingerprint.as_bytes(),
-        to_nanos(record.recorded_at),
+        scan.event.id.as_bytes(),
+        slot,
+        fingerprint.as_bytes(),
+        to_nanos(now),
+        rfc3339(scan.event.timestamp),
+        scan.event.location.as_str(),
+        scan.channel.map(KeyChannel::as_str),
+        scan.store_id.as_str(),
+        scan.caller.as_deref(),
         denial,
         visitor_id,
         visitor_type,
         device_id,
         payment_source,
-        record.session.as_str(),
-        session,
+        closes,
+        uses.as_ref().map(Digest::as_bytes),
     ])?;
     Ok(())
+}
+
+fn record_id(id: i64) -> Result<RecordId> {
+    u64::try_from(id).map(RecordId).map_err(corrupt)
 }
 
 /// The prepared statement with this text.

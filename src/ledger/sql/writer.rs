@@ -143,7 +143,7 @@ async fn commit_by_event(
 ) -> BatchOutcome {
     let mut events: BTreeMap<EventId, Vec<(usize, PendingRecord)>> = BTreeMap::new();
     for (index, record) in pending.iter().enumerate() {
-        events.entry(record.entry.event.id).or_default().push((index, record.clone()));
+        events.entry(record.entry.scan.event.id).or_default().push((index, record.clone()));
     }
     let (mut recorded, mut change) = (Vec::with_capacity(pending.len()), 0_isize);
     for (indexes, of_event) in events.into_values().map(|event| event.into_iter().unzip::<_, _, Vec<_>, Vec<_>>()) {

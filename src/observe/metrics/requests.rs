@@ -211,7 +211,7 @@ impl Metrics {
         self.event_lag_seconds.observe(lag.as_seconds_f64());
         let (visitor_type, decision) = match decision {
             Decision::Accepted(grant) => (grant.visitor.kind.as_str(), "accepted"),
-            Decision::Denied(_) => (NO_VISITOR, "denied"),
+            Decision::Denied { .. } => (NO_VISITOR, "denied"),
         };
         let counter = |store: &str| {
             let labels = DecisionLabels { store: store.to_owned(), visitor_type, decision };
@@ -265,7 +265,7 @@ mod tests {
     fn store_labels_are_bounded_and_stable() {
         let metrics = Metrics::new();
         let store = |number: usize| StoreId::parse(&format!("S{number}")).expect("an id");
-        let denied = Decision::Denied(Denial::KeyNotFound);
+        let denied = Decision::refuse_unknown(Denial::KeyNotFound);
         for number in (0..STORES.saturating_mul(2)).chain(0..STORES) {
             metrics.decided(&store(number), &denied, TimeDelta::zero());
         }

@@ -49,6 +49,7 @@ async fn erasure_removes_the_name_and_keeps_the_visits(engine: Engine) {
     pass(&server, "valid_shopper_key", "STORE-001", "EXIT").await;
     pass(&server, "associate_key", "STORE-001", "ENTRY").await;
     server.admin("POST", &format!("shoppers/{SHOPPER}/flag")).await;
+    assert_refused(&server.verify(&scan_of(&new_id(), "device_shopper_key")).await, 401, FLAGGED, "a refused scan");
     let without_names = |rows: Vec<Value>| -> Vec<Value> {
         let strip = |row: Value| unset(set(row, "visitor.id", "visitor"), "shopperDeviceId");
         rows.into_iter().map(strip).collect()
@@ -72,7 +73,7 @@ async fn erasure_removes_the_name_and_keeps_the_visits(engine: Engine) {
     assert!(pseudonym.starts_with("erased-") && pseudonym.len() == 39, "{pseudonym}");
     let named = |row: &&Value| row["visitor"]["id"] == *pseudonym;
     assert_eq!(server.all("sessions").await.iter().filter(named).count(), 3);
-    assert_eq!(server.all("decisions").await.iter().filter(named).count(), 4);
+    assert_eq!(server.all("decisions").await.iter().filter(named).count(), 5);
     let audit = server.all("audit").await;
     let of_them: Vec<_> = audit.iter().filter(|row| row["subject"] == *pseudonym).map(|row| &row["action"]).collect();
     assert_eq!(of_them, ["erased", "flagged", "put"]);

@@ -150,22 +150,52 @@ async fn decisions_show_the_answers_to_the_gate(engine: Engine) {
         events.push(pass(&server, key, store, location).await);
         server.clock.advance(Duration::from_secs(1));
     }
-    let denied = scan_of(&new_id(), "flagged_shopper_key");
-    assert_eq!(server.verify(&denied).await.status, 401);
+    let denied = [
+        set(scan_of(&new_id(), "flagged_shopper_key"), "keyChannel", "OPTICAL"),
+        set(scan_of(&new_id(), "radio_badge_key"), "keyChannel", "OPTICAL"),
+        set(scan_of(&new_id(), "unknown_key"), "authEvent.timestamp", "0000-02-29T00:00:00.123456789Z"),
+    ];
+    for body in &denied {
+        assert_eq!(server.verify(body).await.status, 401);
+    }
     let decisions = server.all("decisions").await;
     let session = server.sessions().await[0]["id"].clone();
-    let visitor = json!({ "id": "shopper-uuid-001", "type": "SHOPPER" });
+    let visitor = |id: &str| json!({ "id": id, "type": "SHOPPER" });
     let at = |number: usize| decisions[number]["recordedAt"].clone();
+    let time = "2024-02-09T17:53:57Z";
     let expected = json!([
-        { "authEventId": denied["authEvent"]["id"], "decision": "denied", "reason": "account_flagged", "recordedAt": at(0) },
-        { "authEventId": events[2], "decision": "accepted", "visitor": visitor, "sessionEffect": "none_open", "recordedAt": at(1) },
-        { "authEventId": events[1], "decision": "accepted", "visitor": visitor, "sessionEffect": "closed", "sessionId": session, "recordedAt": at(2) },
         {
-            "authEventId": events[0], "decision": "accepted", "visitor": visitor, "shopperDeviceId": "device-abc-123",
-            "sessionEffect": "opened", "sessionId": session, "recordedAt": at(3),
+            "authEventId": denied[2]["authEvent"]["id"], "eventTime": "0000-02-29T00:00:00.123456789Z",
+            "location": "ENTRY", "channel": "OPTICAL", "storeId": "STORE-001", "decision": "denied",
+            "reason": "key_not_found", "recordedAt": at(0),
+        },
+        {
+            "authEventId": denied[1]["authEvent"]["id"], "eventTime": time, "location": "ENTRY", "channel": "OPTICAL",
+            "storeId": "STORE-001", "decision": "denied", "reason": "invalid_key",
+            "visitor": visitor("badge-shopper-uuid-001"), "recordedAt": at(1),
+        },
+        {
+            "authEventId": denied[0]["authEvent"]["id"], "eventTime": time, "location": "ENTRY", "channel": "OPTICAL",
+            "storeId": "STORE-001", "decision": "denied", "reason": "account_flagged",
+            "visitor": visitor("flagged-shopper-uuid-001"), "recordedAt": at(2),
+        },
+        {
+            "authEventId": events[2], "eventTime": time, "location": "EXIT", "channel": "OPTICAL",
+            "storeId": "STORE-001", "decision": "accepted", "visitor": visitor("shopper-uuid-001"),
+            "sessionEffect": "none_open", "recordedAt": at(3),
+        },
+        {
+            "authEventId": events[1], "eventTime": time, "location": "EXIT", "channel": "OPTICAL",
+            "storeId": "STORE-001", "decision": "accepted", "visitor": visitor("shopper-uuid-001"),
+            "sessionEffect": "closed", "sessionId": session, "recordedAt": at(4),
+        },
+        {
+            "authEventId": events[0], "eventTime": time, "location": "ENTRY", "channel": "OPTICAL",
+            "storeId": "STORE-001", "decision": "accepted", "visitor": visitor("shopper-uuid-001"),
+            "shopperDeviceId": "device-abc-123", "sessionEffect": "opened", "sessionId": session, "recordedAt": at(5),
         },
     ]);
     assert_eq!(json!(decisions), expected);
     assert_eq!(instant(&at(0)), server.clock.now());
-    assert!((0..3).all(|number| instant(&at(number)) - instant(&at(number + 1)) == TimeDelta::seconds(1)));
+    assert!((2..5).all(|number| instant(&at(number)) - instant(&at(number + 1)) == TimeDelta::seconds(1)));
 }

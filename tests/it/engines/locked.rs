@@ -52,7 +52,7 @@ async fn locked_event_blocks_only_its_own_scans(database: Database) {
     let id = |body: &Value| body["authEvent"]["id"].as_str().unwrap().replace('-', "");
     let transaction = database.begin(&format!(
         r"CREATE TEMP TABLE copy AS SELECT * FROM decision WHERE event_id = '\x{}';
-          UPDATE copy SET event_id = '\x{}';
+          UPDATE copy SET id = -1, event_id = '\x{}';
           INSERT INTO decision SELECT * FROM copy",
         id(&recorded_scan),
         id(&locked_scan),
@@ -63,13 +63,13 @@ async fn locked_event_blocks_only_its_own_scans(database: Database) {
     assert_consistent(&server, &[recorded_scan, locked_scan]).await;
 }
 
-/// Another transaction locks all session rows. The exit must update one of these rows.
+/// Another transaction locks all rows. The exit must update the row of its entry.
 #[apply(with_database)]
 async fn locked_session_blocks_only_exits(database: Database) {
     let server = Arc::new(Server::demo(&database.settings()).await);
     let (entry, locked_scan) = (scan(), scan_with("authEvent.location", "EXIT"));
     assert_eq!(server.verify(&entry).await.status, 200);
-    let transaction = database.begin("SELECT 1 FROM session FOR UPDATE");
+    let transaction = database.begin("SELECT 1 FROM decision FOR UPDATE");
     assert_other_scans_pass(&server, &locked_scan).await;
     drop(transaction);
     wait_until("the scan passes", async || server.verify(&retry(&locked_scan)).await.status == 200).await;

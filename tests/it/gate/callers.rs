@@ -3,6 +3,7 @@
 
 use crate::trials::{apply, test};
 use proptest::prelude::*;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -102,7 +103,8 @@ async fn another_caller_may_send_the_retry() {
     let again = ask(&server, &[DESK], retry(&body)).await;
     assert_granted(&first, "shopper-uuid-001", "SHOPPER", "the first scan");
     assert_eq!((first.status, first.body), (again.status, again.body));
-    assert_eq!(server.sessions().await.len(), 1);
+    let decisions = server.all("decisions").await;
+    assert_eq!((decisions.len(), &decisions[0]["caller"]), (1, &json!("amazon")), "the caller that was answered first");
 }
 
 #[apply(test)]
