@@ -19,10 +19,8 @@ use crate::server::{DATABASE, connector, folder, sqlite};
 /// The numbers of recorded events.
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
-/// The keys of the shoppers in the measurements with a growing number of events.
-const REGULARS: Keys = Keys::badges(100_000);
-/// The maximum number of events of each kind for measuring the memory of one.
-const KINDS: u64 = 100_000;
+/// The keys of the shoppers in the measurements with a growing number of events. A directory file cannot hold 100 000.
+const REGULARS: Keys = Keys::badges(50_000);
 /// The number of starts. The median of their times is reported.
 const STARTS: usize = 3;
 /// The time after which a started connector is idle.
@@ -71,9 +69,9 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     growth.idle_memory();
     growth.events_in_memory(sizes, time);
     let most = sizes.iter().copied().max().unwrap().min(keys::MAX);
-    growth.kinds_in_memory(most.min(KINDS));
+    growth.kinds_in_memory(most.min(REGULARS.number));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
-    growth.keys_in_memory(most, time);
+    growth.keys_in_memory(most.min(REGULARS.number), time);
     growth.keys_in_sqlite(most, time);
     growth
 }
