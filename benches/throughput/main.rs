@@ -100,7 +100,7 @@ fn main() {
             if allocations::can_be_counted() {
                 println!("{}", allocations::table(&programs));
             }
-            println!("{}", targets::table(&levels, &programs, &Figures::measure(scaling)));
+            println!("{}", targets::table(&levels, &programs, Figures::measure(scaling)));
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn write(extent: &Extent, scaling: f64, programs: &Programs) {
     let machine = machine::describe();
     let levels = rounds::measure(&CONNECTIONS, extent.rounds, extent.time, programs);
     let allocations = allocations::table(programs);
-    let targets = targets::table(&levels, programs, &Figures::measure(scaling));
+    let targets = targets::table(&levels, programs, Figures::measure(scaling));
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
     let page = replace(&page, SUMMARY, &report::summary(&levels[0], &machine::processor()));

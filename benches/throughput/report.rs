@@ -45,9 +45,6 @@ pub(crate) fn summary(level: &Level, processor: &str) -> String {
     );
     for (kind, storage) in [(Kind::Memory, "`memory:`"), (Kind::Sqlite, "SQLite"), (Kind::Postgres, "PostgreSQL")] {
         let outcomes = level.outcomes(kind);
-        if outcomes.is_empty() {
-            continue;
-        }
         let throughput = median(&outcomes, |outcome| outcome.throughput);
         let [half, most] = [0, 1].map(|index| median(&outcomes, |outcome| seconds(outcome, index) * 1e3));
         let memory = median(&outcomes, |outcome| outcome.resident as f64 / 1e6);
