@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use crate::pairs;
-use crate::postgres::Postgres;
+use crate::programs::Programs;
 use crate::server::{Kind, Server};
 
+const KINDS: [Kind; 5] = [Kind::Baseline, Kind::Memory, Kind::Replay, Kind::Sqlite, Kind::Postgres];
 /// The number of requests of the two runs. The shorter one includes every shopper.
 const FEW: u64 = 1200;
 const MANY: u64 = 2200;
@@ -18,17 +18,17 @@ pub(crate) fn can_be_counted() -> bool {
 }
 
 /// A table of the allocations per request for each kind.
-pub(crate) fn table(postgres: Option<&Postgres>) -> String {
-    let rows = [Kind::Baseline].into_iter().chain(pairs::kinds(postgres)).map(|kind| {
-        let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, postgres));
+pub(crate) fn table(programs: &Programs) -> String {
+    let rows = programs.available(&KINDS).into_iter().map(|kind| {
+        let [few, many] = [FEW, MANY].map(|requests| after(kind, requests, programs));
         format!("| {} | {:.1} |\n", kind.name(), (many - few) as f64 / (MANY - FEW) as f64)
     });
     format!("| | allocations a request |\n|---|---|\n{}", rows.collect::<String>())
 }
 
-fn after(kind: Kind, requests: u64, postgres: Option<&Postgres>) -> u64 {
+fn after(kind: Kind, requests: u64, programs: &Programs) -> u64 {
     let file = tempfile::NamedTempFile::new().unwrap();
-    let server = Server::start_under(&valgrind(file.path()), kind, postgres);
+    let server = Server::start_under(&valgrind(file.path()), kind, programs);
     server.answer_all(requests, kind != Kind::Replay);
     server.stop();
     let text = std::fs::read_to_string(file.path()).unwrap();

@@ -16,23 +16,24 @@ impl Conversation {
         Self(BufReader::new(stream))
     }
 
-    /// Sends a scan and returns the lines of its answer; the last one is the body.
-    pub(crate) fn ask(&mut self, scan: &str) -> Vec<String> {
-        self.send(scan);
+    /// Sends a request and returns the lines of its answer; the last one is the body.
+    pub(crate) fn ask(&mut self, request: &str) -> Vec<String> {
+        self.send(request);
         self.receive()
     }
 
-    /// Sends one scan, or several concatenated ones.
-    pub(crate) fn send(&mut self, scans: &str) {
-        self.0.get_mut().write_all(scans.as_bytes()).unwrap();
+    /// Sends one request, or several concatenated ones.
+    pub(crate) fn send(&mut self, requests: &str) {
+        self.0.get_mut().write_all(requests.as_bytes()).unwrap();
     }
 
     /// Receives the next answer, as lines; the last one is the body.
     pub(crate) fn receive(&mut self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.0.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
-        let length = lines.iter().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-        let mut body = vec![0; length];
+        let headers = lines.iter().filter_map(|line| line.split_once(": "));
+        let length = headers.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("content-length")).unwrap().1;
+        let mut body = vec![0; length.parse().unwrap()];
         self.0.read_exact(&mut body).unwrap();
         lines.push(String::from_utf8(body).unwrap());
         lines

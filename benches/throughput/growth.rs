@@ -1,5 +1,6 @@
 //! Memory, disk, start time and throughput with many recorded events (in memory and in SQLite) and many keys.
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -19,10 +20,10 @@ use crate::server::{DATABASE, connector, folder, sqlite};
 /// The numbers of recorded events.
 pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
-/// The keys of the shoppers in the measurements with a growing number of events.
-const REGULARS: Keys = Keys::badges(100_000);
-/// The maximum number of events of each kind for measuring the memory of one.
-const KINDS: u64 = 100_000;
+/// The keys of the shoppers in the measurements with a growing number of events. A directory file cannot hold 100 000.
+const REGULARS: Keys = Keys::badges(50_000);
+/// The number of events for the targets.
+const MILLION: u64 = 1_000_000;
 /// The number of starts. The median of their times is reported.
 const STARTS: usize = 3;
 /// The time after which a started connector is idle.
@@ -53,16 +54,32 @@ pub(crate) struct Growth {
     pub(crate) rows: Vec<Row>,
     /// For each kind of event, the number of events and the memory for one.
     pub(crate) kinds: Vec<(&'static str, u64, f64)>,
-    /// Memory for an accepted entry, at the largest number of events.
-    pub(crate) bytes_per_event: f64,
     /// The number of events that do not fit into the memory of this machine.
     pub(crate) too_many: Option<u64>,
     /// The longest time for an answer while events were recorded.
     pub(crate) longest: Duration,
-    /// The time until a connector with this number of keys in SQLite is ready, and that number.
-    pub(crate) ready_with_keys: (Duration, u64),
-    /// The time to import these keys.
-    pub(crate) import: Duration,
+    /// The number of keys imported into SQLite, and the time it took.
+    pub(crate) import: (u64, Duration),
+}
+
+/// The memory of a recorded entry with its session, in bytes.
+pub(crate) fn entry_memory() -> f64 {
+    let folder = TempDir::new_in(folder()).unwrap();
+    let directory = REGULARS.directory_file(folder.path());
+    let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
+    let (shown, first) = (Shown::Known { keys: REGULARS, location: "ENTRY" }, 2 * REGULARS.number);
+    // The first entries use memory that was freed after the directory was read.
+    events::decide(&connector, 0..first, &shown);
+    memory_for_each(&connector, first..first + MILLION, &shown)
+}
+
+/// The size of a SQLite file with a million events and few keys, in bytes.
+pub(crate) fn file_size() -> u64 {
+    let folder = TempDir::new_in(folder()).unwrap();
+    let keys = Keys::badges(1000);
+    import(folder.path(), keys);
+    rows::write(folder.path(), Recorded { keys, events: MILLION, scans_of_a_visit: 2 });
+    database_size(folder.path())
 }
 
 /// Measures everything, with runs of this length.
@@ -71,9 +88,9 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     growth.idle_memory();
     growth.events_in_memory(sizes, time);
     let most = sizes.iter().copied().max().unwrap().min(keys::MAX);
-    growth.kinds_in_memory(most.min(KINDS));
+    growth.kinds_in_memory(most.min(REGULARS.number));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
-    growth.keys_in_memory(most, time);
+    growth.keys_in_memory(most.min(REGULARS.number), time);
     growth.keys_in_sqlite(most, time);
     growth
 }
@@ -100,11 +117,11 @@ impl Growth {
         let directory = REGULARS.directory_file(folder.path());
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
         let empty = idle_resident(&connector);
-        let mut next = 0;
+        let (mut next, mut each) = (0, 0.0);
         for events in sizes.iter().copied() {
             // The measured runs have added events too.
             let missing = events.saturating_sub(record_count(&connector));
-            if missing as f64 * self.bytes_per_event > available() {
+            if missing as f64 * each > available() {
                 self.too_many = Some(events);
                 break;
             }
@@ -113,8 +130,7 @@ impl Growth {
             self.longest = self.longest.max(longest);
             next += missing;
             let resident = resident(connector.process());
-            let each = (resident - empty) as f64 / record_count(&connector) as f64;
-            self.bytes_per_event = each;
+            each = (resident - empty) as f64 / record_count(&connector) as f64;
             let recorded = Recorded { keys: REGULARS, events: next, scans_of_a_visit: 1 };
             let again = ask(&connector, &Scans::Recorded(recorded), time);
             let new = ask(&connector, &Scans::New(REGULARS), time);
@@ -129,10 +145,7 @@ impl Growth {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = REGULARS.directory_file(folder.path());
         let mut add = |connector: &Connector, name, first, shown: &Shown| {
-            let before = idle_resident(connector);
-            events::decide(connector, first..first + events, shown);
-            let each = (resident(connector.process()) - before) as f64 / events as f64;
-            self.kinds.push((name, events, each));
+            self.kinds.push((name, events, memory_for_each(connector, first..first + events, shown)));
         };
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
         add(&connector, "entries", 0, &Shown::Known { keys: REGULARS, location: "ENTRY" });
@@ -171,9 +184,8 @@ impl Growth {
 
     fn keys_in_sqlite(&mut self, keys: u64, time: Duration) {
         let folder = TempDir::new_in(folder()).unwrap();
-        self.import = import(folder.path(), Keys::badges(keys));
+        self.import = (keys, import(folder.path(), Keys::badges(keys)));
         let (connector, start, resident) = start_repeatedly(&serve_file(folder.path()), folder.path());
-        self.ready_with_keys = (start, keys);
         let disk = database_size(folder.path());
         let new = ask(&connector, &Scans::New(Keys::badges(keys)), time);
         let what = format!("{} keys, SQLite", number(keys));
@@ -241,6 +253,13 @@ fn ask(connector: &Connector, scans: &Scans, time: Duration) -> Outcome {
 fn idle_resident(connector: &Connector) -> u64 {
     std::thread::sleep(REST);
     resident(connector.process())
+}
+
+/// Makes an idle connector decide these events, and returns the memory for each of them.
+fn memory_for_each(connector: &Connector, events: Range<u64>, shown: &Shown) -> f64 {
+    let (before, number) = (idle_resident(connector), events.end - events.start);
+    events::decide(connector, events, shown);
+    (resident(connector.process()) - before) as f64 / number as f64
 }
 
 fn record_count(connector: &Connector) -> u64 {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use identity_connector::clock::Clock;
 
 use crate::growth::{self, Growth};
-use crate::pairs::{self, CONNECTIONS, Level};
-use crate::postgres::Postgres;
-use crate::{allocations, machine, plot, report, targets};
+use crate::programs::Programs;
+use crate::rounds::{self, CONNECTIONS, Level};
+use crate::server::Kind;
+use crate::targets::{self, Figures};
+use crate::{allocations, machine, plot, report};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
@@ -16,34 +18,35 @@ const SUMMARY: &str = "summary";
 /// The part with all tables.
 const MEASURED: &str = "measured";
 
-/// The length of a run, the number of pairs, and the numbers of events.
+/// The length of a run, the number of rounds, and the numbers of events.
 pub(crate) struct Extent {
     pub(crate) time: Duration,
-    pub(crate) pairs: u64,
+    pub(crate) rounds: u64,
     pub(crate) sizes: Vec<u64>,
 }
 
 /// Measures everything, and writes page and picture. Fails if a part cannot be measured.
-pub(crate) fn write(extent: &Extent) {
+pub(crate) fn write(extent: &Extent, scaling: f64, programs: &Programs) {
     assert!(machine::commit().is_some(), "the page names the commit: run it in a git checkout");
-    assert_eq!(Postgres::missing(), None, "the page includes PostgreSQL");
+    let missing = [Kind::Postgres, Kind::Peer].map(|kind| programs.missing(kind));
+    assert_eq!(missing, [None; 2], "the page includes PostgreSQL and the peer");
     assert!(allocations::can_be_counted(), "the page includes allocations: install valgrind (Debian: valgrind)");
-    let postgres = Some(&Postgres::start());
     let page = std::fs::read_to_string(PAGE).unwrap();
     let began = std::time::Instant::now();
     let machine = machine::describe();
-    let levels = pairs::measure(&CONNECTIONS, extent.pairs, extent.time, postgres);
-    let allocations = allocations::table(postgres);
+    let levels = rounds::measure(&CONNECTIONS, extent.rounds, extent.time, programs);
+    let allocations = allocations::table(programs);
+    let targets = targets::table(&levels, programs, Figures::measure(scaling));
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
     let page = replace(&page, SUMMARY, &report::summary(&levels[0], &machine::processor()));
     let date = Clock::System.now().format("%-d %B %Y");
     let head = format!(
-        "{machine}\n- {date}: {} pairs of runs of {} s for each figure; the whole measurement took {took} minutes",
-        extent.pairs,
+        "{machine}\n- {date}: {} rounds of runs of {} s for each figure; the whole measurement took {took} minutes",
+        extent.rounds,
         extent.time.as_secs()
     );
-    let measured = text(&head, &levels, &allocations, &growth);
+    let measured = text(&head, &targets, &levels, &allocations, &growth);
     std::fs::write(PAGE, replace(&page, MEASURED, &format!("\n{measured}\n"))).unwrap();
     std::fs::write(PICTURE, plot::draw(&levels)).unwrap();
     println!("{measured}");
@@ -57,15 +60,9 @@ fn replace(page: &str, part: &str, text: &str) -> String {
     format!("{before}{begin}\n{text}{end}{after}")
 }
 
-fn text(head: &str, levels: &[Level], allocations: &str, growth: &Growth) -> String {
-    let mut text = format!("{head}\n\n### Targets\n\n{}\n", targets::table(levels, growth));
+fn text(head: &str, targets: &str, levels: &[Level], allocations: &str, growth: &Growth) -> String {
+    let mut text = format!("{head}\n\n### Targets\n\n{targets}\n");
     text += "### Throughput and latency\n\n![Scans a second of the baseline and of the connector, by number of connections](performance.svg)\n\n";
-    for level in levels {
-        text += &format!("{}\n", report::headings(level.connections));
-        for (kind, pairs) in &level.rows {
-            text += &format!("{}\n", report::row(kind.name(), pairs));
-        }
-        text += &format!("{}\n\n", report::baseline_row(level));
-    }
+    levels.iter().for_each(|level| text += &format!("{}\n", report::level(level)));
     text + &format!("{allocations}\n### With many events and keys\n\n{}", report::growth(growth))
 }

@@ -2,9 +2,8 @@
 //! it needs a style sheet for light and dark pages, which no plotting crate writes.
 
 use crate::growth::number;
-use crate::load::Outcome;
-use crate::pairs::Level;
 use crate::report::{self, Spread};
+use crate::rounds::Level;
 use crate::server::Kind;
 
 const WIDTH: f64 = 900.0;
@@ -85,8 +84,8 @@ pub(crate) fn draw(levels: &[Level]) -> String {
             svg += &format!(
                 "<path class=\"spread\" d=\"M{center:.1} {low:.1}V{high:.1}m-4 0h8M{center:.1} {low:.1}m-4 0h8\"/>\n"
             );
-            if let Some(pairs) = level.pairs_of(*kind) {
-                svg += &text("small", "middle", [center, high - 5.0], &format!("{:.2}", Spread::share(pairs).median));
+            if *kind != Kind::Baseline {
+                svg += &text("small", "middle", [center, high - 5.0], &format!("{:.2}", level.share(*kind).median));
             }
         }
     }
@@ -108,11 +107,7 @@ fn legend(svg: &mut String) {
 }
 
 fn throughput(level: &Level, kind: Kind) -> Spread {
-    let outcomes: Vec<Outcome> = match kind {
-        Kind::Baseline => level.baselines(),
-        kind => level.pairs_of(kind).unwrap().iter().map(|pair| pair.connector).collect(),
-    };
-    Spread::throughput(&outcomes)
+    Spread::from_figures(level.outcomes(kind).iter().map(|outcome| outcome.throughput).collect())
 }
 
 /// The step of the axis, a round number.

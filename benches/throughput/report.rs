@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use crate::growth::{Growth, Row, number};
 use crate::load::Outcome;
-use crate::pairs::{Level, Pair};
+use crate::rounds::Level;
 use crate::server::Kind;
+
+/// The rows of a table, in their order.
+const KINDS: [Kind; 7] =
+    [Kind::Memory, Kind::Peer, Kind::Replay, Kind::Sqlite, Kind::PeerSqlite, Kind::Postgres, Kind::Baseline];
 
 /// Minimum, median and maximum.
 #[derive(Clone, Copy)]
@@ -25,23 +29,6 @@ impl Spread {
             most: figures[last],
         }
     }
-
-    /// The spread of the throughput.
-    pub(crate) fn throughput(outcomes: &[Outcome]) -> Self {
-        Self::from_figures(outcomes.iter().map(|outcome| outcome.throughput).collect())
-    }
-
-    /// The spread of the connector's throughput as a share of the baseline's.
-    pub(crate) fn share(pairs: &[Pair]) -> Self {
-        Self::from_figures(pairs.iter().map(|pair| pair.connector.throughput / pair.baseline.throughput).collect())
-    }
-
-    /// The spread of the ratio of the 99th percentiles of latency: connector to baseline.
-    pub(crate) fn tail(pairs: &[Pair]) -> Self {
-        Self::from_figures(
-            pairs.iter().map(|Pair { baseline, connector }| seconds(connector, 1) / seconds(baseline, 1)).collect(),
-        )
-    }
 }
 
 /// "1 connection" or "n connections".
@@ -57,45 +44,44 @@ pub(crate) fn summary(level: &Level, processor: &str) -> String {
         connections(level.connections)
     );
     for (kind, storage) in [(Kind::Memory, "`memory:`"), (Kind::Sqlite, "SQLite"), (Kind::Postgres, "PostgreSQL")] {
-        let Some(pairs) = level.pairs_of(kind) else { continue };
-        let median = |figure: &dyn Fn(&Outcome) -> f64| {
-            Spread::from_figures(pairs.iter().map(|pair| figure(&pair.connector)).collect()).median
-        };
-        let throughput = median(&|outcome| outcome.throughput);
-        let [half, most] = [0, 1].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
-        let memory = median(&|outcome| outcome.resident as f64 / 1e6);
+        let outcomes = level.outcomes(kind);
+        let throughput = median(&outcomes, |outcome| outcome.throughput);
+        let [half, most] = [0, 1].map(|index| median(&outcomes, |outcome| seconds(outcome, index) * 1e3));
+        let memory = median(&outcomes, |outcome| outcome.resident as f64 / 1e6);
         text += &format!("| {storage} | {throughput:.0} | {half:.2} ms | {most:.2} ms | {memory:.0} MB |\n");
     }
     text
 }
 
-pub(crate) fn headings(number: usize) -> String {
-    format!(
-        "| {} | share of the baseline | scans a second | 50 % | 99 % | 99.9 % | 99 % / baseline's | CPU time | memory |\n|---|---|---|---|---|---|---|---|---|",
-        connections(number)
-    )
+/// All results for one number of connections.
+pub(crate) fn level(level: &Level) -> String {
+    let mut text = format!(
+        "| {} | share of the baseline | scans a second | 50 % | 99 % | 99.9 % | 99 % / baseline's | CPU time | memory |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+        connections(level.connections)
+    );
+    for kind in KINDS {
+        let outcomes = level.outcomes(kind);
+        if outcomes.is_empty() {
+            continue;
+        }
+        let throughput = median(&outcomes, |outcome| outcome.throughput);
+        let [half, most, nearly] = [0, 1, 2].map(|index| median(&outcomes, |outcome| seconds(outcome, index) * 1e3));
+        let processor = median(&outcomes, |outcome| outcome.processor * 1e6);
+        let memory = median(&outcomes, |outcome| outcome.resident as f64 / 1e6);
+        let Spread { least, median, most: greatest } = level.share(kind);
+        let share = format!("**{median:.2}** ({least:.2} to {greatest:.2})");
+        let tail = level.ratio(kind, Kind::Baseline, |outcome| seconds(outcome, 1)).median;
+        text += &format!(
+            "| {} | {share} | {throughput:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms | {tail:.2} | {processor:.1} µs | {memory:.0} MB |\n",
+            kind.name()
+        );
+    }
+    text
 }
 
-pub(crate) fn row(name: &str, pairs: &[Pair]) -> String {
-    let (share, tail) = (Spread::share(pairs), Spread::tail(pairs));
-    let share = format!("**{:.2}** ({:.2} to {:.2})", share.median, share.least, share.most);
-    let outcomes: Vec<Outcome> = pairs.iter().map(|pair| pair.connector).collect();
-    figures(name, &share, &format!("{:.2}", tail.median), &outcomes)
-}
-
-pub(crate) fn baseline_row(level: &Level) -> String {
-    figures("baseline", "1", "1", &level.baselines())
-}
-
-fn figures(name: &str, share: &str, tail: &str, outcomes: &[Outcome]) -> String {
-    let median = |figure: &dyn Fn(&Outcome) -> f64| Spread::from_figures(outcomes.iter().map(figure).collect()).median;
-    let throughput = median(&|outcome| outcome.throughput);
-    let [half, most, nearly] = [0, 1, 2].map(|index| median(&|outcome| seconds(outcome, index) * 1e3));
-    let processor = median(&|outcome| outcome.processor * 1e6);
-    let memory = median(&|outcome| outcome.resident as f64 / 1e6);
-    format!(
-        "| {name} | {share} | {throughput:.0} | {half:.2} ms | {most:.2} ms | {nearly:.2} ms | {tail} | {processor:.1} µs | {memory:.0} MB |"
-    )
+fn median(outcomes: &[Outcome], figure: impl Fn(&Outcome) -> f64) -> f64 {
+    Spread::from_figures(outcomes.iter().map(figure).collect()).median
 }
 
 fn seconds(outcome: &Outcome, index: usize) -> f64 {
@@ -121,7 +107,7 @@ pub(crate) fn growth(growth: &Growth) -> String {
         text += &format!("- This machine does not have enough memory for {} events.\n", number(events));
     }
     text += &format!("- The slowest answer while the events were added: {}.\n", ms(growth.longest));
-    let (keys, import) = (number(growth.ready_with_keys.1), growth.import.as_secs_f64());
+    let (keys, import) = (number(growth.import.0), growth.import.1.as_secs_f64());
     text += &format!("- The import of {keys} keys into SQLite took {import:.0} s, on one processor.\n");
     text
 }

@@ -14,6 +14,7 @@ use crate::keys::Keys;
 use crate::load::{self, Outcome, Scans};
 use crate::postgres::Postgres;
 use crate::process::Process;
+use crate::programs::Programs;
 
 /// The processor of the measured server.
 const PROCESSOR: &str = "0";
@@ -23,12 +24,14 @@ pub(crate) const DATABASE: &str = "connector.db";
 /// The hash key of all databases.
 pub(crate) const HASH_KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 /// The number of shoppers, each with a Scan Key Code.
-const SHOPPERS: u64 = 1000;
+pub(crate) const SHOPPERS: u64 = 1000;
 
-/// The measured kinds of scans, and where they are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The baseline, the peer (new scans) and the connector, by the measured kind of scans and where they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Baseline,
+    Peer,
+    PeerSqlite,
     Memory,
     Replay,
     Sqlite,
@@ -39,6 +42,8 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
+            Self::Peer => "peer in Go, memory",
+            Self::PeerSqlite => "peer in Go, SQLite",
             Self::Memory => "new scans, memory",
             Self::Replay => "retries of one scan, memory",
             Self::Sqlite => "new scans, SQLite",
@@ -63,6 +68,7 @@ pub(crate) struct Server<'p> {
 
 enum Runs {
     Baseline(Process),
+    Peer(Process),
     Connector(Connector),
 }
 
@@ -86,47 +92,58 @@ impl Drop for Database<'_> {
 
 impl<'p> Server<'p> {
     /// Starts a server on a free port with an empty ledger, and waits until it is ready.
-    pub(crate) fn start(kind: Kind, postgres: Option<&'p Postgres>) -> Self {
-        Self::start_under(&[], kind, postgres)
+    pub(crate) fn start(kind: Kind, programs: &'p Programs) -> Self {
+        Self::start_under(&[], kind, programs)
     }
 
     /// Starts a server under another program, such as valgrind.
-    pub(crate) fn start_under(program: &[String], kind: Kind, postgres: Option<&'p Postgres>) -> Self {
+    pub(crate) fn start_under(program: &[String], kind: Kind, programs: &'p Programs) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
-        if kind == Kind::Baseline {
-            let mut child = pinned(program, &std::env::current_exe().unwrap())
-                .arg("baseline")
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-            return Self {
-                address: line.trim().parse().unwrap(),
-                runs: Runs::Baseline(Process::new(child)),
-                _folder: folder,
-                _database: None,
-            };
-        }
-        let database = (kind == Kind::Postgres).then(|| Database::new(postgres.unwrap()));
-        let storage = match (kind, &database) {
-            (Kind::Sqlite, _) => sqlite(folder.path()),
-            (_, Some(database)) => database.url.clone(),
-            _ => "memory:".to_owned(),
+        let mut database = None;
+        let (address, runs) = match kind {
+            Kind::Baseline => {
+                let mut command = pinned(program, &std::env::current_exe().unwrap());
+                let (address, process) = start(command.arg("baseline"));
+                (address, Runs::Baseline(process))
+            }
+            Kind::Peer | Kind::PeerSqlite => {
+                let mut command = pinned(program, programs.peer.as_ref().unwrap());
+                command.env("GOMAXPROCS", "1");
+                if kind == Kind::PeerSqlite {
+                    command.arg(folder.path().join(DATABASE));
+                }
+                let (address, process) = start(&mut command);
+                (address, Runs::Peer(process))
+            }
+            Kind::Memory | Kind::Replay | Kind::Sqlite | Kind::Postgres => {
+                let storage = match kind {
+                    Kind::Sqlite => sqlite(folder.path()),
+                    Kind::Postgres => database.insert(Database::new(programs.postgres.as_ref().unwrap())).url.clone(),
+                    _ => "memory:".to_owned(),
+                };
+                let mut command = connector(program, &storage);
+                let directory = Keys::codes(SHOPPERS).directory_file(folder.path());
+                command.arg("serve").env("CONNECTOR__DIRECTORY__FILE", directory);
+                let connector = Connector::start(command, folder.path());
+                (connector.api, Runs::Connector(connector))
+            }
         };
-        let mut command = connector(program, &storage);
-        command.arg("serve").env("CONNECTOR__DIRECTORY__FILE", Keys::codes(SHOPPERS).directory_file(folder.path()));
-        let connector = Connector::start(command, folder.path());
-        Self { address: connector.api, runs: Runs::Connector(connector), _folder: folder, _database: database }
+        Self { address, runs, _folder: folder, _database: database }
     }
 
-    /// The answer to one scan, without its date.
+    /// The answer to one scan and to its retry, without its date. Names of headers may differ in case.
     pub(crate) fn answer(&self) -> String {
-        let mut lines = Conversation::begin(self.address).ask(&scan(0));
-        lines.retain(|line| !line.starts_with("date: "));
-        lines.sort_unstable();
-        lines.join("\n")
+        let mut conversation = Conversation::begin(self.address);
+        let [answer, retry] = [(); 2].map(|()| {
+            let mut lines = conversation.ask(&scan(0));
+            let body = lines.pop().unwrap();
+            lines.iter_mut().for_each(|line| line.make_ascii_lowercase());
+            lines.retain(|line| !line.starts_with("date: "));
+            lines.sort_unstable();
+            format!("{}\n{body}", lines.join("\n"))
+        });
+        assert_eq!(answer, retry, "the answer to a retry");
+        answer
     }
 
     /// Sends this number of requests one after the other, over one connection.
@@ -142,20 +159,37 @@ impl<'p> Server<'p> {
     pub(crate) fn measure(&self, scans: &Scans, connections: usize, time: Duration) -> Outcome {
         self.answer_all(SHOPPERS, true);
         let run = |time| match &self.runs {
-            Runs::Baseline(process) => load::run(self.address, process.id(), scans, connections, time),
+            Runs::Baseline(process) | Runs::Peer(process) => {
+                load::run(self.address, process.id(), scans, connections, time)
+            }
             Runs::Connector(connector) => load::ask(connector, scans, connections, time),
         };
-        run(load::WARM);
-        run(time)
+        let (warm, outcome) = (run(load::WARM), run(time));
+        if let Runs::Peer(_) = self.runs {
+            let answer = Conversation::begin(self.address).ask("GET /events HTTP/1.1\r\nHost: peer\r\n\r\n");
+            let recorded: u64 = answer.last().unwrap().parse().unwrap();
+            let answered = SHOPPERS + warm.requests + outcome.requests;
+            let expected = scans.new_events(answered, 2 * u64::try_from(connections).unwrap());
+            assert!(expected.contains(&recorded), "{recorded} events recorded by the peer, expected {expected:?}");
+        }
+        outcome
     }
 
     /// Stops the server, and waits until it has ended.
     pub(crate) fn stop(self) {
         match self.runs {
-            Runs::Baseline(process) => process.stop(),
+            Runs::Baseline(process) | Runs::Peer(process) => process.stop(),
             Runs::Connector(connector) => connector.stop(),
         }
     }
+}
+
+/// Starts a server that prints its address.
+fn start(command: &mut Command) -> (SocketAddr, Process) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (line.trim().parse().unwrap(), Process::new(child))
 }
 
 /// The command for the connector on its processor, under another program if one is given. The caller adds the
