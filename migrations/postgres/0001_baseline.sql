@@ -49,12 +49,14 @@ CREATE INDEX open_session ON decision (visitor_id, store_id, id)
 -- Finds the use of a code.
 CREATE UNIQUE INDEX used_code ON decision (code) WHERE code IS NOT NULL;
 
--- Records a batch of decisions: one statement, one round trip and one commit. Its results are those of `rule.rs`, which
--- records on SQLite and in memory. Takes a JSON array of jobs. The outcome of a job is its decision (new), the existing
--- record (replay), or that the event was decided with other parameters (mismatch).
+-- Records decisions: one statement, one round trip and one commit. What is recorded is decided by the connector's
+-- `rule.rs`, from what it knows of each event; `newest` is the id of the event's newest record that it has taken into
+-- account, or null if it knows none. `known` is whether any job has such a record, or a code whose use has expired.
+-- Returns the new decisions. A job that is missing in the result was decided without a record that exists: the
+-- connector reads the event's records and decides again.
 --
--- Other connectors may record at the same time. So everything that the batch decides about is locked first: its events,
--- its codes, and the visitors at a store whose sessions it may close. `locks` has a key for each of them, in ascending
+-- Other connectors may record at the same time. So everything that the jobs decide about is locked first: their events,
+-- their codes, and the visitors at a store whose sessions they close. `locks` has a key for each of them, in ascending
 -- order, so that two batches cannot wait for each other. Two with the same key only wait for one another. The locks end
 -- with the transaction. Each statement of the function sees what other transactions have committed before it, so after
 -- the locks are taken, no other connector changes what the function reads. If one did, the unique indexes would refuse
@@ -62,82 +64,70 @@ CREATE UNIQUE INDEX used_code ON decision (code) WHERE code IS NOT NULL;
 --
 -- A release that needs another result must add a function with another name, since connectors of this release still
 -- call this one.
-CREATE FUNCTION record_decisions(locks BIGINT[], jobs JSON)
-RETURNS TABLE (number INTEGER, outcome TEXT, record decision)
+CREATE FUNCTION record_decisions(locks BIGINT[], jobs JSON, known BOOLEAN)
+RETURNS TABLE (number BIGINT, id BIGINT, counterpart BIGINT)
 -- Plans are cached for the life of a connection. A plan that was made while the table was empty would scan it
 -- sequentially.
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    key     BIGINT;
-    job     RECORD;
-    its     decision%ROWTYPE;
-    taken   SMALLINT[];
-    expired BOOLEAN;
+    key BIGINT;
 BEGIN
     FOREACH key IN ARRAY locks LOOP
         PERFORM pg_advisory_xact_lock(key);
     END LOOP;
 
-    FOR job IN
-        SELECT x.*, decode(x.event, 'hex') AS event_id, decode(x.scan, 'hex') AS fingerprint,
-            decode(x.code, 'hex') AS code_digest
-        FROM json_to_recordset(jobs) AS x (
-            number INTEGER, event TEXT, scan TEXT, recorded_at BIGINT, kept_since BIGINT, entered_since BIGINT,
-            event_time TEXT, location TEXT, channel TEXT, store_id TEXT, caller TEXT, denial TEXT, visitor_id TEXT,
-            visitor_type TEXT, device_id TEXT, payment_source TEXT, code TEXT
-        )
-        ORDER BY x.number
-    LOOP
-        SELECT array_agg(d.slot), bool_or(d.recorded_at < job.kept_since) INTO taken, expired
-        FROM decision d WHERE d.event_id = job.event_id;
-        IF expired THEN
-            DELETE FROM decision d WHERE d.event_id = job.event_id AND d.recorded_at < job.kept_since;
-            SELECT array_agg(d.slot) INTO taken FROM decision d WHERE d.event_id = job.event_id;
-        END IF;
-        IF taken IS NOT NULL THEN
-            SELECT d.* INTO its FROM decision d WHERE d.event_id = job.event_id AND d.fingerprint = job.fingerprint;
-            IF FOUND THEN
-                RETURN QUERY SELECT job.number, 'replay', its;
-                CONTINUE;
-            ELSIF 0 = ANY (taken) OR cardinality(taken) >= 8 THEN
-                RETURN QUERY SELECT job.number, 'mismatch', NULL::decision;
-                CONTINUE;
-            END IF;
-        END IF;
+    IF known THEN
+        DELETE FROM decision USING json_to_recordset(jobs) AS job (event TEXT, kept_since BIGINT)
+        WHERE event_id = decode(job.event, 'hex') AND recorded_at < job.kept_since;
+        UPDATE decision SET code = NULL FROM json_to_recordset(jobs) AS job (code TEXT, kept_since BIGINT)
+        WHERE decision.code = decode(job.code, 'hex') AND recorded_at < job.kept_since;
+    END IF;
 
-        IF job.denial IS NULL AND job.code IS NOT NULL THEN
-            UPDATE decision d SET code = NULL WHERE d.code = job.code_digest AND d.recorded_at < job.kept_since;
-            IF EXISTS (SELECT FROM decision d WHERE d.code = job.code_digest) THEN
-                job.denial := 'key_already_used';
-                job.payment_source := NULL;
-            END IF;
-        END IF;
-        its := NULL;
-        IF job.denial IS NULL AND job.location = 'EXIT' THEN
-            SELECT d.id INTO its.counterpart FROM decision d
-            WHERE d.visitor_id = job.visitor_id AND d.store_id = job.store_id
-                AND d.location = 'ENTRY' AND d.denial IS NULL AND d.counterpart IS NULL
-                AND d.recorded_at >= job.entered_since
-            ORDER BY d.id LIMIT 1;
-        END IF;
-        IF job.denial IS NULL THEN
-            its.slot := 0;
-            its.code := job.code_digest;
-        ELSE
-            SELECT min(p) INTO its.slot FROM generate_series(1, 8) AS p WHERE p <> ALL (coalesce(taken, '{}'));
-        END IF;
-        INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, channel, store_id,
-            caller, denial, visitor_id, visitor_type, device_id, payment_source, counterpart, code)
-        VALUES (job.event_id, its.slot, job.fingerprint, job.recorded_at, job.event_time, job.location, job.channel,
-            job.store_id, job.caller, job.denial, job.visitor_id, job.visitor_type, job.device_id, job.payment_source,
-            its.counterpart, its.code)
-        RETURNING * INTO its;
-        IF its.counterpart IS NOT NULL THEN
-            UPDATE decision d SET counterpart = its.id WHERE d.id = its.counterpart;
-        END IF;
-        RETURN QUERY SELECT job.number, 'new', its;
-    END LOOP;
+    RETURN QUERY
+    WITH job AS MATERIALIZED (
+        SELECT x.*, decode(x.event, 'hex') AS event_id, decode(x.code, 'hex') AS code_digest
+        FROM json_to_recordset(jobs) AS x (
+            number BIGINT, event TEXT, newest BIGINT, scan TEXT, code TEXT, closes BOOLEAN, entered_since BIGINT,
+            slot SMALLINT, recorded_at BIGINT, event_time TEXT, location TEXT, channel TEXT, store_id TEXT, caller TEXT,
+            denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT, payment_source TEXT
+        )
+    ), recorded AS (
+        INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, channel, store_id, caller,
+            denial, visitor_id, visitor_type, device_id, payment_source, counterpart, code)
+        SELECT job.event_id, job.slot, decode(job.scan, 'hex'), job.recorded_at, job.event_time, job.location,
+            job.channel, job.store_id, job.caller, job.denial, job.visitor_id, job.visitor_type, job.device_id,
+            job.payment_source,
+            CASE WHEN job.closes THEN (
+                -- The oldest open session of the visitor at the store.
+                SELECT entry.id FROM decision AS entry
+                WHERE entry.visitor_id = job.visitor_id AND entry.store_id = job.store_id
+                    AND entry.location = 'ENTRY' AND entry.denial IS NULL AND entry.counterpart IS NULL
+                    AND entry.recorded_at >= job.entered_since
+                ORDER BY entry.id LIMIT 1
+            ) END,
+            job.code_digest
+        FROM job
+        WHERE NOT EXISTS (SELECT FROM decision AS other
+                          WHERE other.event_id = job.event_id AND other.id > coalesce(job.newest, 0))
+            AND NOT EXISTS (SELECT FROM decision AS other WHERE other.code = job.code_digest)
+        ORDER BY job.number
+        RETURNING id, event_id, counterpart
+    ), closed AS (
+        UPDATE decision SET counterpart = recorded.id FROM recorded WHERE decision.id = recorded.counterpart
+    )
+    SELECT job.number, recorded.id, recorded.counterpart FROM recorded JOIN job ON job.event_id = recorded.event_id;
+END
+$$;
+
+-- The decisions of these events and those that have used these codes, as arrays of texts in hexadecimal.
+CREATE FUNCTION recorded_decisions(events JSON, codes JSON) RETURNS SETOF decision
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT decision.* FROM json_array_elements_text(events) AS event JOIN decision ON event_id = decode(event, 'hex')
+    UNION
+    SELECT decision.* FROM json_array_elements_text(codes) AS used JOIN decision ON code = decode(used, 'hex');
 END
 $$;
 

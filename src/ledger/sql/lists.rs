@@ -71,7 +71,7 @@ fn decision(row: &AnyRow) -> Result<DecisionEntry> {
         channel: row.text("channel")?.map(channel).transpose()?,
         caller: row.text("caller")?.map(Into::into),
     };
-    Ok(DecisionEntry { id: rows::record_id(row, "id")?, scan, record: rows::record(row)? })
+    Ok(DecisionEntry { id: rows::id(row)?, scan, record: rows::record(row)? })
 }
 
 fn session(row: &AnyRow, now: DateTime<Utc>, max_age: TimeDelta) -> Result<Session> {

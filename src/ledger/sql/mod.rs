@@ -113,8 +113,7 @@ impl SqlLedger {
             .database
             .read(Subject::from(*fingerprint), move |connection| Box::pin(rows::records(connection, event)))
             .await?;
-        let records = records.iter().map(|(of, record)| (of, record));
-        let found = rule::find(records, fingerprint, now, self.limits.retention);
+        let found = rule::find(rows::of_event(&records), fingerprint, now, self.limits.retention);
         if let Lookup::Recorded(record) = &found {
             self.cache.keep(event, *fingerprint, record);
         }

@@ -1,116 +1,193 @@
-//! Records batches in PostgreSQL. A batch is one call of `record_decisions` in `migrations/postgres`: one statement, one
-//! round trip and one commit.
+//! Records decisions in PostgreSQL, where other connectors may record at the same time. `rule.rs` decides, from what is
+//! known of the event; `record_decisions` in `migrations/postgres` writes, unless something else was recorded meanwhile.
+//!
+//! Nearly every scan is a new event. So a batch is first decided without reading anything, and written by one statement:
+//! one round trip and one commit. What that statement does not accept is read and decided again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use sqlx::any::Any;
-use sqlx::{AnyConnection, Row as _, query};
+use sqlx::any::{Any, AnyRow};
+use sqlx::{AnyConnection, query};
 
-use super::rows::{self, Columns, nanos_before, to_nanos};
+use super::rows::{self, Columns, Row as _, StoredRecord, nanos_before};
 use super::writer::{Batch, BatchOutcome, PendingRecord};
-use crate::clock::rfc3339;
 use crate::digest::Digest;
 use crate::domain::decision::Decision;
-use crate::domain::scan::{KeyChannel, Location};
-use crate::ledger::{LedgerError, Limits, Recorded};
+use crate::domain::ids::EventId;
+use crate::domain::scan::Location;
+use crate::ledger::rule::{self, CodeUse, Outcome, SessionStep};
+use crate::ledger::{Limits, NewRecord, Record, Recorded};
 use crate::storage::{DatabaseError, corrupt};
 
-/// A decision in the form that the SQL function reads.
+type Result<T> = std::result::Result<T, DatabaseError>;
+
+/// What is recorded for some events and codes, including what has expired.
+#[derive(Default)]
+struct Known {
+    records: HashMap<EventId, Vec<StoredRecord>>,
+    codes: HashMap<Digest, CodeUse>,
+}
+
+/// New decisions that are written by one statement. None of them depends on another.
+#[derive(Default)]
+struct Statement<'a> {
+    /// The keys of the locks that it needs.
+    locks: BTreeSet<i64>,
+    jobs: Vec<String>,
+    /// Whether a job replaces something that is recorded and has expired, or stands beside another record of its event.
+    known: bool,
+    /// The decisions, by their number in the batch.
+    new: HashMap<usize, (Decision, SessionStep<'a>)>,
+}
+
+/// A new decision in the form that `record_decisions` takes.
 #[derive(Serialize)]
 struct Job<'a> {
     number: usize,
     event: String,
+    newest: Option<i64>,
     scan: String,
-    recorded_at: i64,
+    code: Option<String>,
+    closes: bool,
     kept_since: i64,
     entered_since: i64,
-    event_time: String,
-    location: &'static str,
-    channel: Option<&'static str>,
-    store_id: &'a str,
-    caller: Option<&'a str>,
-    denial: Option<&'static str>,
-    visitor_id: Option<&'a str>,
-    visitor_type: Option<&'static str>,
-    device_id: Option<&'a str>,
-    payment_source: Option<&'a str>,
-    code: Option<String>,
+    slot: i64,
+    #[serde(flatten)]
+    columns: Columns<'a>,
 }
 
-impl<'a> Job<'a> {
-    fn new(number: usize, PendingRecord { entry, decided_at, .. }: &'a PendingRecord, limits: &Limits) -> Self {
-        let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(&entry.decision);
-        Self {
+/// Records a batch. If that fails, a part of it may be recorded: what is decided again is written by another statement.
+pub(super) async fn record(connection: &mut AnyConnection, pending: Batch, limits: Limits) -> Result<BatchOutcome> {
+    let mut recorded: Vec<Option<Recorded>> = pending.iter().map(|_| None).collect();
+    let mut known = Known::default();
+    loop {
+        let mut statement = Statement::default();
+        for (number, (pending, recorded)) in pending.iter().zip(&mut recorded).enumerate() {
+            if recorded.is_none() {
+                *recorded = statement.decide(number, pending, &known, &limits)?;
+            }
+        }
+        for (number, record) in statement.run(connection, &pending).await? {
+            if let Some(recorded) = recorded.get_mut(number) {
+                *recorded = Some(Recorded::New(record));
+            }
+        }
+        let missing: Vec<_> = pending.iter().zip(&recorded).filter(|(_, recorded)| recorded.is_none()).collect();
+        if missing.is_empty() {
+            return Ok(BatchOutcome { recorded: recorded.into_iter().flatten().map(Ok).collect(), change: 0 });
+        }
+        known = Known::read(connection, missing.into_iter().map(|(pending, _)| &*pending.entry)).await?;
+    }
+}
+
+impl<'a> Statement<'a> {
+    /// Decides what recording does. Returns `None` if something is to be written: by this statement, or by a later one
+    /// if it depends on what this statement writes.
+    fn decide(
+        &mut self,
+        number: usize,
+        PendingRecord { entry, decided_at, .. }: &'a PendingRecord,
+        known: &Known,
+        limits: &Limits,
+    ) -> Result<Option<Recorded>> {
+        let (event, now) = (entry.scan.event.id, *decided_at);
+        let records = known.records.get(&event).map_or(&[][..], Vec::as_slice);
+        let used = entry.code.and_then(|code| known.codes.get(&code).copied());
+        let (decision, step, uses) = match rule::apply(entry, rows::of_event(records), used, now, limits.retention) {
+            Outcome::Replay(record) => return Ok(Some(Recorded::Replay(record))),
+            Outcome::Mismatch => return Ok(Some(Recorded::Mismatch)),
+            Outcome::New { decision, session, uses } => (decision, session, uses),
+        };
+        let locks = locks(entry);
+        if !self.locks.is_disjoint(&locks) {
+            return Ok(None);
+        }
+        self.locks.extend(locks);
+        self.known |= !records.is_empty() || used.is_some();
+        let job = Job {
             number,
-            event: hex::encode(entry.scan.event.id.as_bytes()),
+            event: hex::encode(event.as_bytes()),
+            newest: records.iter().map(|stored| rows::number(stored.id)).max(),
             scan: hex::encode(entry.fingerprint.as_bytes()),
-            recorded_at: to_nanos(*decided_at),
-            kept_since: nanos_before(*decided_at, limits.retention),
-            entered_since: nanos_before(*decided_at, limits.session_max_age),
-            event_time: rfc3339(entry.scan.event.timestamp),
-            location: entry.scan.event.location.as_str(),
-            channel: entry.scan.channel.map(KeyChannel::as_str),
-            store_id: entry.scan.store_id.as_str(),
-            caller: entry.scan.caller.as_deref(),
-            denial,
-            visitor_id,
-            visitor_type,
-            device_id,
-            payment_source,
-            code: entry.code.map(Digest::to_hex),
+            code: uses.map(Digest::to_hex),
+            closes: matches!(step, SessionStep::CloseOldest(_)),
+            kept_since: nanos_before(now, limits.retention),
+            entered_since: nanos_before(now, limits.session_max_age),
+            slot: rows::free_slot(&decision, records, now, limits.retention)?,
+            columns: Columns::new(&entry.scan, &decision, now),
+        };
+        self.jobs.push(serde_json::to_string(&job).map_err(corrupt)?);
+        self.new.insert(number, (decision, step));
+        Ok(None)
+    }
+
+    /// Writes the decisions. Returns the records of those that were accepted, by their number in the batch.
+    async fn run(mut self, connection: &mut AnyConnection, pending: &Batch) -> Result<Vec<(usize, Record)>> {
+        if self.jobs.is_empty() {
+            return Ok(Vec::new());
         }
+        let locks: Vec<_> = self.locks.iter().map(i64::to_string).collect();
+        let rows = query::<Any>(
+            "SELECT number, id, counterpart FROM record_decisions($1::TEXT::BIGINT[], $2::TEXT::JSON, $3)",
+        )
+        .bind(format!("{{{}}}", locks.join(",")))
+        .bind(format!("[{}]", self.jobs.join(",")))
+        .bind(self.known)
+        .fetch_all(connection)
+        .await?;
+        let record = |row: &AnyRow| {
+            let number =
+                rows::required(row.integer("number")?.and_then(|number| usize::try_from(number).ok()), "number")?;
+            let (decision, step) = rows::required(self.new.remove(&number), "number")?;
+            let recorded_at = rows::required(pending.get(number), "number")?.decided_at;
+            let counterpart = row.integer("counterpart")?.map(rows::record_id).transpose()?;
+            let session = rows::effect(step, rows::id(row)?, counterpart);
+            Ok((number, Record { decision, session, recorded_at }))
+        };
+        rows.iter().map(record).collect()
     }
 }
 
-/// The keys of the locks that the batch needs, in ascending order: one for each event, one for each code, and one for
-/// each visitor at a store where the batch closes a session.
-fn locks(pending: &[PendingRecord]) -> BTreeSet<i64> {
-    let mut locks = BTreeSet::new();
-    // All connectors compute the same keys. Two different keys may collide, since they are short.
-    let mut lock = |parts: [&[u8]; 2]| {
-        let hash = parts.into_iter().fold(Sha256::new(), Sha256::chain_update).finalize();
-        locks.extend(hash.first_chunk().map(|bytes| i64::from_be_bytes(*bytes)));
-    };
-    for entry in pending.iter().map(|pending| &pending.entry) {
-        lock([b"event", entry.scan.event.id.as_bytes()]);
-        if let Some(code) = &entry.code {
-            lock([b"code", code.as_bytes()]);
-        }
-        if let (Location::Exit, Decision::Accepted(grant)) = (entry.scan.event.location, &entry.decision) {
-            lock([grant.visitor.id.as_str().as_bytes(), entry.scan.store_id.as_str().as_bytes()]);
-        }
-    }
-    locks
-}
-
-/// Records a whole batch, or nothing if it fails.
-pub(super) async fn record(
-    connection: &mut AnyConnection,
-    pending: Batch,
-    limits: Limits,
-) -> Result<BatchOutcome, DatabaseError> {
-    let jobs: Vec<Job<'_>> =
-        pending.iter().enumerate().map(|(number, record)| Job::new(number, record, &limits)).collect();
-    let jobs = serde_json::to_string(&jobs).map_err(corrupt)?;
-    let locks: Vec<_> = locks(&pending).iter().map(i64::to_string).collect();
-    let rows =
-        query::<Any>("SELECT number, outcome, (record).* FROM record_decisions($1::TEXT::BIGINT[], $2::TEXT::JSON)")
-            .bind(format!("{{{}}}", locks.join(",")))
-            .bind(jobs)
+impl Known {
+    /// Reads what is recorded for these decisions' events and codes.
+    async fn read(connection: &mut AnyConnection, entries: impl Iterator<Item = &NewRecord> + Send) -> Result<Self> {
+        let (events, codes): (BTreeSet<_>, BTreeSet<_>) =
+            entries.map(|entry| (hex::encode(entry.scan.event.id.as_bytes()), entry.code.map(Digest::to_hex))).unzip();
+        let codes: BTreeSet<_> = codes.into_iter().flatten().collect();
+        let rows = query::<Any>("SELECT * FROM recorded_decisions($1::TEXT::JSON, $2::TEXT::JSON)")
+            .bind(serde_json::to_string(&events).map_err(corrupt)?)
+            .bind(serde_json::to_string(&codes).map_err(corrupt)?)
             .fetch_all(connection)
             .await?;
-    let mut recorded: Vec<Option<Recorded>> = pending.iter().map(|_| None).collect();
-    for row in &rows {
-        let (number, outcome): (i32, &str) = (row.try_get("number")?, row.try_get("outcome")?);
-        let slot = usize::try_from(number).ok().and_then(|number| recorded.get_mut(number));
-        *slot.ok_or_else(|| corrupt("number"))? = Some(match outcome {
-            "new" => Recorded::New(rows::record(row)?),
-            "replay" => Recorded::Replay(rows::record(row)?),
-            _ => Recorded::Mismatch,
-        });
+        let mut known = Self::default();
+        for row in &rows {
+            let (event, stored) = (rows::event_id(row, "event_id")?, StoredRecord::read(row)?);
+            if let Some(code) = row.bytes("code")?.and_then(|code| code.try_into().ok()) {
+                let used = CodeUse { event, recorded_at: stored.record.recorded_at };
+                known.codes.insert(Digest::from_bytes(code), used);
+            }
+            known.records.entry(event).or_default().push(stored);
+        }
+        Ok(known)
     }
-    let missing = || LedgerError::from(corrupt("a decision without an outcome"));
-    Ok(BatchOutcome { recorded: recorded.into_iter().map(|one| one.ok_or_else(missing)).collect(), change: 0 })
+}
+
+/// The keys of the locks that a decision needs: for its event, for its code, and for its visitor at the store if it
+/// closes a session.
+fn locks(entry: &NewRecord) -> BTreeSet<i64> {
+    // All connectors compute the same keys. Two different keys may collide, since they are short.
+    let key = |parts: [&[u8]; 2]| {
+        let hash = parts.into_iter().fold(Sha256::new(), Sha256::chain_update).finalize();
+        hash.first_chunk().map(|bytes| i64::from_be_bytes(*bytes))
+    };
+    let code = entry.code.and_then(|code| key([b"code", code.as_bytes()]));
+    let visitor = match (entry.scan.event.location, &entry.decision) {
+        (Location::Exit, Decision::Accepted(grant)) => {
+            key([grant.visitor.id.as_str().as_bytes(), entry.scan.store_id.as_str().as_bytes()])
+        }
+        _ => None,
+    };
+    [key([b"event", entry.scan.event.id.as_bytes()]), code, visitor].into_iter().flatten().collect()
 }

@@ -1,15 +1,18 @@
 //! Conversion between rows and values, whichever driver has read the rows.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
 use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, Row as _, query};
 
+use crate::clock::rfc3339;
 use crate::digest::Fingerprint;
 use crate::domain::decision::{Decision, Denial, Grant, Known};
 use crate::domain::ids::{DeviceId, EventId, PaymentSourceId, VisitorId};
-use crate::domain::scan::Location;
+use crate::domain::scan::{KeyChannel, Location, ScanDetails};
 use crate::domain::visitor::{Visitor, VisitorType};
-use crate::ledger::{Record, RecordId, SessionEffect};
+use crate::ledger::rule::SessionStep;
+use crate::ledger::{MAX_REJECTIONS, Record, RecordId, SessionEffect};
 use crate::storage::{DatabaseError, corrupt};
 pub(super) use crate::storage::{from_nanos, to_nanos};
 
@@ -56,10 +59,59 @@ pub(super) const RECORDS: &str =
             counterpart
      FROM decision WHERE event_id = $1";
 
+/// A record of an event, which may have expired.
+pub(super) struct StoredRecord {
+    pub(super) id: RecordId,
+    pub(super) slot: i64,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) record: Record,
+}
+
+impl StoredRecord {
+    pub(super) fn read(row: &impl Row) -> Result<Self> {
+        Ok(Self {
+            id: id(row)?,
+            slot: required(row.integer("slot")?, "slot")?,
+            fingerprint: fingerprint(row)?,
+            record: record(row)?,
+        })
+    }
+}
+
+/// The records in the form that the rule takes.
+pub(super) fn of_event(records: &[StoredRecord]) -> impl Iterator<Item = (&Fingerprint, &Record)> {
+    records.iter().map(|stored| (&stored.fingerprint, &stored.record))
+}
+
 /// The records of an event, including expired ones.
-pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<(Fingerprint, Record)>> {
+pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<StoredRecord>> {
     let rows = query::<Any>(RECORDS).bind(event.as_bytes().as_slice()).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((fingerprint(row)?, record(row)?))).collect()
+    rows.iter().map(StoredRecord::read).collect()
+}
+
+/// The slot of a new decision beside these records of its event: 0 for an acceptance, or the first free one of 1 to 8.
+/// Those of expired records are free.
+pub(super) fn free_slot(
+    decision: &Decision,
+    records: &[StoredRecord],
+    now: DateTime<Utc>,
+    retention: TimeDelta,
+) -> Result<i64> {
+    let is_taken = |slot| records.iter().any(|stored| stored.slot == slot && !stored.record.is_expired(retention, now));
+    match decision {
+        Decision::Accepted(_) => Ok(0),
+        Decision::Denied { .. } => required((1..).take(MAX_REJECTIONS).find(|slot| !is_taken(*slot)), "slot"),
+    }
+}
+
+/// The effect of a new record with this id; `counterpart` is the entry whose session it has closed.
+pub(super) fn effect(step: SessionStep<'_>, id: RecordId, counterpart: Option<RecordId>) -> SessionEffect {
+    match (step, counterpart) {
+        (SessionStep::None, _) => SessionEffect::Untouched,
+        (SessionStep::Open(_), _) => SessionEffect::Opened(id),
+        (SessionStep::CloseOldest(_), None) => SessionEffect::NoneOpen,
+        (SessionStep::CloseOldest(_), Some(entry)) => SessionEffect::Closed(entry),
+    }
 }
 
 /// A column that is never null.
@@ -106,19 +158,30 @@ pub(super) fn record(row: &impl Row) -> Result<Record> {
     let location = required(row.text("location")?.and_then(Location::parse), "location")?;
     let session = match (&decision, location, row.integer("counterpart")?) {
         (Decision::Denied { .. }, ..) => SessionEffect::Untouched,
-        (Decision::Accepted(_), Location::Entry, _) => SessionEffect::Opened(record_id(row, "id")?),
+        (Decision::Accepted(_), Location::Entry, _) => SessionEffect::Opened(id(row)?),
         (Decision::Accepted(_), Location::Exit, None) => SessionEffect::NoneOpen,
-        (Decision::Accepted(_), Location::Exit, Some(_)) => SessionEffect::Closed(record_id(row, "counterpart")?),
+        (Decision::Accepted(_), Location::Exit, Some(entry)) => SessionEffect::Closed(record_id(entry)?),
     };
     Ok(Record { decision, session, recorded_at: time(row, "recorded_at")? })
 }
 
-pub(super) fn record_id(row: &impl Row, column: &str) -> Result<RecordId> {
-    required(row.integer(column)?.and_then(|id| u64::try_from(id).ok()), column).map(RecordId)
+pub(super) fn id(row: &impl Row) -> Result<RecordId> {
+    record_id(required(row.integer("id")?, "id")?)
 }
 
-/// The columns of a decision.
+pub(super) fn record_id(id: i64) -> Result<RecordId> {
+    u64::try_from(id).map(RecordId).map_err(corrupt)
+}
+
+/// The columns of a new decision that are the same with both drivers.
+#[derive(Serialize)]
 pub(super) struct Columns<'a> {
+    pub(super) recorded_at: i64,
+    pub(super) event_time: String,
+    pub(super) location: &'static str,
+    pub(super) channel: Option<&'static str>,
+    pub(super) store_id: &'a str,
+    pub(super) caller: Option<&'a str>,
     pub(super) denial: Option<&'static str>,
     pub(super) visitor_id: Option<&'a str>,
     pub(super) visitor_type: Option<&'static str>,
@@ -126,14 +189,20 @@ pub(super) struct Columns<'a> {
     pub(super) payment_source: Option<&'a str>,
 }
 
-impl<'a> From<&'a Decision> for Columns<'a> {
-    fn from(decision: &'a Decision) -> Self {
+impl<'a> Columns<'a> {
+    pub(super) fn new(scan: &'a ScanDetails, decision: &'a Decision, now: DateTime<Utc>) -> Self {
         let (denial, payment_source) = match decision {
             Decision::Denied { reason, .. } => (Some(reason.reason()), None),
             Decision::Accepted(grant) => (None, grant.payment_source.as_ref()),
         };
         let visitor = decision.visitor();
         Self {
+            recorded_at: to_nanos(now),
+            event_time: rfc3339(scan.event.timestamp),
+            location: scan.event.location.as_str(),
+            channel: scan.channel.map(KeyChannel::as_str),
+            store_id: scan.store_id.as_str(),
+            caller: scan.caller.as_deref(),
             denial,
             visitor_id: visitor.map(|visitor| visitor.id.as_str()),
             visitor_type: visitor.map(|visitor| visitor.kind.as_str()),

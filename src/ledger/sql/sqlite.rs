@@ -7,16 +7,13 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::rows::{self, Columns, Row as _, nanos_before, to_nanos};
+use super::rows::{self, Columns, StoredRecord, nanos_before, record_id};
 use super::writer::{BatchOutcome, PendingRecord, missed_deadline};
-use crate::clock::rfc3339;
-use crate::digest::{Digest, Fingerprint};
-use crate::domain::decision::Decision;
+use crate::digest::Digest;
 use crate::domain::ids::{EventId, VisitorId};
-use crate::domain::scan::KeyChannel;
 use crate::ledger::rule::{self, CodeUse, Outcome, SessionStep};
-use crate::ledger::{Limits, MAX_REJECTIONS, NewRecord, Record, RecordId, Recorded, SessionEffect};
-use crate::storage::{DatabaseError, corrupt, open_recorder};
+use crate::ledger::{Limits, NewRecord, Record, Recorded};
+use crate::storage::{DatabaseError, open_recorder};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
@@ -79,8 +76,7 @@ fn record(
     let event = entry.scan.event.id;
     let records = records(transaction, event)?;
     let used = entry.code.map(|code| code_use(transaction, code)).transpose()?.flatten();
-    let of_event = records.iter().map(|(_, of, record)| (of, record));
-    let (decision, step, uses) = match rule::apply(entry, of_event, used, now, limits.retention) {
+    let (decision, step, uses) = match rule::apply(entry, rows::of_event(&records), used, now, limits.retention) {
         Outcome::Replay(record) => return Ok((Recorded::Replay(record), 0)),
         Outcome::Mismatch => return Ok((Recorded::Mismatch, 0)),
         Outcome::New { decision, session, uses } => (decision, session, uses),
@@ -93,42 +89,45 @@ fn record(
     if let (Some(code), Some(_)) = (uses, used) {
         statement(transaction, FREE_CODE)?.execute([code.as_bytes()])?; // its use has expired
     }
-    let slot = match &decision {
-        Decision::Accepted(_) => Some(0),
-        Decision::Denied { .. } => {
-            let is_free = |slot: &i64| {
-                !records.iter().any(|(of, _, record)| of == slot && !record.is_expired(limits.retention, now))
-            };
-            (1..).take(MAX_REJECTIONS).find(is_free)
-        }
-    };
+    let slot = rows::free_slot(&decision, &records, now, limits.retention)?;
     let closes = match step {
         SessionStep::CloseOldest(visitor) => oldest_open(transaction, entry, visitor, now, limits.session_max_age)?,
         SessionStep::None | SessionStep::Open(_) => None,
     };
-    insert(transaction, entry, &decision, rows::required(slot, "slot")?, now, closes, uses)?;
+    let columns = Columns::new(&entry.scan, &decision, now);
+    statement(transaction, DECISION)?.execute(params![
+        event.as_bytes(),
+        slot,
+        entry.fingerprint.as_bytes(),
+        columns.recorded_at,
+        columns.event_time,
+        columns.location,
+        columns.channel,
+        columns.store_id,
+        columns.caller,
+        columns.denial,
+        columns.visitor_id,
+        columns.visitor_type,
+        columns.device_id,
+        columns.payment_source,
+        closes,
+        uses.as_ref().map(Digest::as_bytes),
+    ])?;
     let id = transaction.last_insert_rowid();
     if let Some(entry) = closes {
         statement(transaction, CLOSE)?.execute([id, entry])?;
     }
-    let session = match (step, closes) {
-        (SessionStep::None, _) => SessionEffect::Untouched,
-        (SessionStep::Open(_), _) => SessionEffect::Opened(record_id(id)?),
-        (SessionStep::CloseOldest(_), None) => SessionEffect::NoneOpen,
-        (SessionStep::CloseOldest(_), Some(entry)) => SessionEffect::Closed(record_id(entry)?),
-    };
+    let session = rows::effect(step, record_id(id)?, closes.map(record_id).transpose()?);
     let record = Record { decision, session, recorded_at: now };
     Ok((Recorded::New(record), 1_isize.saturating_sub_unsigned(expired)))
 }
 
-/// The records of an event, including expired ones, each with its slot.
-fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<(i64, Fingerprint, Record)>> {
+fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<StoredRecord>> {
     let mut statement = statement(transaction, rows::RECORDS)?;
     let mut rows = statement.query([event.as_bytes()])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        let slot = rows::required(row.integer("slot")?, "slot")?;
-        records.push((slot, rows::fingerprint(row)?, rows::record(row)?));
+        records.push(StoredRecord::read(row)?);
     }
     Ok(records)
 }
@@ -151,41 +150,6 @@ fn oldest_open(
 ) -> Result<Option<i64>> {
     let parameters = params![visitor.as_str(), entry.scan.store_id.as_str(), nanos_before(now, max_age)];
     Ok(statement(transaction, OLDEST_OPEN)?.query_row(parameters, |row| row.get(0)).optional()?)
-}
-
-fn insert(
-    transaction: &Transaction<'_>,
-    NewRecord { scan, fingerprint, .. }: &NewRecord,
-    decision: &Decision,
-    slot: i64,
-    now: DateTime<Utc>,
-    closes: Option<i64>,
-    uses: Option<Digest>,
-) -> Result<()> {
-    let Columns { denial, visitor_id, visitor_type, device_id, payment_source } = Columns::from(decision);
-    statement(transaction, DECISION)?.execute(params![
-        scan.event.id.as_bytes(),
-        slot,
-        fingerprint.as_bytes(),
-        to_nanos(now),
-        rfc3339(scan.event.timestamp),
-        scan.event.location.as_str(),
-        scan.channel.map(KeyChannel::as_str),
-        scan.store_id.as_str(),
-        scan.caller.as_deref(),
-        denial,
-        visitor_id,
-        visitor_type,
-        device_id,
-        payment_source,
-        closes,
-        uses.as_ref().map(Digest::as_bytes),
-    ])?;
-    Ok(())
-}
-
-fn record_id(id: i64) -> Result<RecordId> {
-    u64::try_from(id).map(RecordId).map_err(corrupt)
 }
 
 /// The prepared statement with this text.
