@@ -5,6 +5,7 @@ WORKDIR /build
 # This layer changes only when the dependencies change, so that an edit of the source does not compile them again.
 # Cargo reads Cargo.toml only if every test and bench that it names exists; empty files are enough.
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
  && sed -nE '/^\[\[(test|bench)\]\]/{n;s/^name = "(.*)"/\1/p}' Cargo.toml | while read -r name; do \
       mkdir -p "tests/$name" "benches/$name" && touch "tests/$name/main.rs" "benches/$name/main.rs"; done \

@@ -120,7 +120,7 @@ BEGIN
 END
 $$;
 
--- The decisions of these events and those that have used these codes, as arrays of texts in hexadecimal.
+-- The decisions of these events, and the decisions that have used these codes. Both are arrays of hexadecimal texts.
 CREATE FUNCTION recorded_decisions(events JSON, codes JSON) RETURNS SETOF decision
 LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
 BEGIN

@@ -10,8 +10,8 @@ CREATE TABLE property (
 -- Decisions, in the order of recording. An accepted entry is also the session of its visitor. Session and decision are
 -- deleted together when ledger.retention ends, which is never before session.max_age.
 CREATE TABLE decision (
-    -- AUTOINCREMENT: no id is used twice, even if all rows were deleted in between.
-    id             INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- Greater than all existing ids. So an id is used again only if no decision is left.
+    id             INTEGER PRIMARY KEY,
     event_id       BLOB NOT NULL CHECK (length(event_id) = 16),
     -- 0 for an acceptance, 1 to 8 for a rejection. So an event has at most one acceptance and eight rejections.
     slot           INTEGER NOT NULL CHECK (slot BETWEEN 0 AND 8),

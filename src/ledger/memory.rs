@@ -3,10 +3,10 @@
 //! Locks are always taken in this order, and never held across an await: a shard of `newest`, then `records`.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use dashmap::{DashMap, Entry};
+use parking_lot::RwLock;
 
 use super::records::{Number, Records, StoredRecord};
 use super::rule::{self, Outcome};
@@ -55,7 +55,7 @@ impl MemoryLedger {
 
     pub(super) fn find(&self, event: EventId, fingerprint: &Fingerprint, now: DateTime<Utc>) -> Lookup {
         let Some(newest) = self.newest.get(&event).map(|newest| *newest) else { return Lookup::Unknown };
-        rule::find(self.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
+        rule::find(self.records.read().records_of(Some(newest)), fingerprint, now, self.limits.retention)
     }
 
     pub(super) fn record(&self, entry: &NewRecord, now: DateTime<Utc>) -> Recorded {
@@ -79,7 +79,7 @@ impl MemoryLedger {
             Entry::Occupied(newest) => Some(*newest.get()),
             Entry::Vacant(_) => None,
         };
-        let mut records = self.write();
+        let mut records = self.records.write();
         let used = entry.code.and_then(|code| records.code_use(&code));
         let (decision, step, uses) = match rule::apply(entry, records.records_of(before), used, now, retention) {
             Outcome::Replay(record) => return Some(Recorded::Replay(record)),
@@ -111,7 +111,7 @@ impl MemoryLedger {
 
     /// Removes the oldest record if it is older than `age`. Otherwise returns the time until it is.
     fn drop_oldest(&self, age: TimeDelta, now: DateTime<Utc>) -> Result<(), TimeDelta> {
-        let removed = self.remove_oldest(&mut self.write(), age, now)?;
+        let removed = self.remove_oldest(&mut self.records.write(), age, now)?;
         self.forget(&removed, now);
         Ok(())
     }
@@ -147,22 +147,22 @@ impl MemoryLedger {
     /// Lists sessions, newest first. Between the sessions of a page may be any number of other records, and all of them
     /// are read while nothing can be recorded. That is acceptable because only operators use this list.
     pub(super) fn sessions(&self, before: Option<RecordId>, limit: usize, now: DateTime<Utc>) -> Page<Session> {
-        let records = self.read();
+        let records = self.records.read();
         Page::new(records.sessions(before, now, self.limits.session_max_age), limit, |session| session.id)
     }
 
     /// Lists decisions, newest first.
     pub(super) fn decisions(&self, before: Option<RecordId>, limit: usize) -> Page<DecisionEntry> {
-        let records = self.read();
+        let records = self.records.read();
         Page::new(records.decisions(before), limit, |decision| decision.id)
     }
 
     pub(super) fn erase(&self, visitor: &VisitorId, pseudonym: &VisitorId) {
         let mut from = Some(Number::MIN);
         while let Some(number) = from {
-            from = self.write().pseudonymize_block(number, visitor, pseudonym);
+            from = self.records.write().pseudonymize_block(number, visitor, pseudonym);
         }
-        self.write().pseudonymize_open(visitor, pseudonym);
+        self.records.write().pseudonymize_open(visitor, pseudonym);
     }
 
     /// Removes some expired records, and returns whether there may be more. Scans are served between two calls.
@@ -171,22 +171,11 @@ impl MemoryLedger {
     }
 
     pub(super) fn records(&self) -> usize {
-        self.read().len()
+        self.records.read().len()
     }
 
     pub(super) fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
-    }
-
-    // The locks work even after a panic of another holder, so that the gates keep working: every update leaves the data
-    // consistent at each step.
-
-    fn read(&self) -> RwLockReadGuard<'_, Records> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Records> {
-        self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,7 +230,7 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        let codes = || ledger.read().indexed()[0];
+        let codes = || ledger.records.read().indexed()[0];
         assert!(accept(0, 1, 0) && !accept(1, 1, 0) && accept(2, 2, 0));
         assert_eq!(codes(), 2);
         // The oldest record is evicted, and its code is free. Evicting a rejection frees no code.
@@ -266,7 +255,7 @@ mod tests {
         ledger.record(&acceptance, start);
         ledger.record(&entry(1), later); // evicts the rejection
         assert!(matches!(ledger.find(acceptance.scan.event.id, &acceptance.fingerprint, later), Lookup::Recorded(_)));
-        assert_eq!(ledger.read().indexed()[0], 1);
+        assert_eq!(ledger.records.read().indexed()[0], 1);
     }
 
     #[test]

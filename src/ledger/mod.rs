@@ -33,7 +33,7 @@ use crate::domain::scan::ScanDetails;
 use crate::observe::metrics::readings;
 
 /// The maximum number of rejections of an event. Further fingerprints are then answered with a mismatch, without a
-/// decision. PostgreSQL's schema repeats this number: there, the unique keys decide between connectors.
+/// decision. The schemas of the databases repeat this number.
 pub(crate) const MAX_REJECTIONS: usize = 8;
 
 /// When the ledger is full, a record older than this may be removed before its retention ends, since no gate retries

@@ -1,6 +1,6 @@
 //! What recording a decision does, given what the ledger has already: a pure function without engine or clock. It is
-//! the only copy of the rule for the ledger in memory and in SQLite. PostgreSQL's `record_decisions` repeats it in SQL,
-//! since several connectors may record there at the same time; the same tests check all three.
+//! the only copy of the rule. In PostgreSQL, where several connectors may record at the same time, it is applied again
+//! if something else was recorded meanwhile.
 
 use chrono::{DateTime, TimeDelta, Utc};
 

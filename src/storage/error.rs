@@ -52,6 +52,11 @@ pub enum StorageError {
         /// The error of the last failed attempt, if one has failed.
         error: Option<String>,
     },
+    #[error(
+        "storage.url: {0} was made by another build of the connector, and its schema is not the one of this build: export its \
+         directory with that build, and import it into a new database"
+    )]
+    OtherSchema(String),
     #[error("cannot create a hash key: no random bytes from the operating system: {0}")]
     Randomness(#[from] getrandom::Error),
     #[error("storage.url: {0}")]
@@ -65,7 +70,7 @@ impl StorageError {
     pub fn is_misconfiguration(&self) -> bool {
         match self {
             Self::Database(Error::Configuration(_)) => true,
-            Self::Migration(MigrateError::VersionMismatch(_) | MigrateError::Dirty(_)) => true,
+            Self::Migration(MigrateError::Dirty(_)) => true,
             Self::Database(_) | Self::Migration(_) => self.code().is_some_and(|code| is_permanent(&code)),
             Self::TimedOut { .. } | Self::Randomness(_) => false,
             Self::InUse(_)
@@ -73,6 +78,7 @@ impl StorageError {
             | Self::Linked { .. }
             | Self::File { .. }
             | Self::OtherKey(_)
+            | Self::OtherSchema(_)
             | Self::KeyFile { .. }
             | Self::Encoding(_)
             | Self::NoKey => true,

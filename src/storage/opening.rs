@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use sqlx::any::{Any, AnyConnectOptions};
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{
     AnyConnection, AssertSqlSafe, ConnectOptions as _, Connection as _, Error, Executor as _, SqlSafeStr as _, query,
     query_scalar,
@@ -260,7 +260,10 @@ impl Opening {
             Some(_) | None => {}
         }
         progress.at(Step::Schema);
-        migrations(self.engine, self.content).run_direct(None, &mut connection, false).await?;
+        match migrations(self.engine, self.content).run_direct(None, &mut connection, false).await {
+            Err(MigrateError::VersionMismatch(_)) => return Err(StorageError::OtherSchema(self.name.clone())),
+            done => done?,
+        }
         check_key(&mut connection, &self.hash_key, &self.name).await?;
         connection.close().await?;
         progress.at(Step::Connections);

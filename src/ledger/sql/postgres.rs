@@ -23,7 +23,7 @@ use crate::storage::{DatabaseError, corrupt};
 
 type Result<T> = std::result::Result<T, DatabaseError>;
 
-/// What is recorded for some events and codes, including what has expired.
+/// The records of some events and the uses of some codes, including expired ones.
 #[derive(Default)]
 struct Known {
     records: HashMap<EventId, Vec<StoredRecord>>,
@@ -36,7 +36,7 @@ struct Statement<'a> {
     /// The keys of the locks that it needs.
     locks: BTreeSet<i64>,
     jobs: Vec<String>,
-    /// Whether a job replaces something that is recorded and has expired, or stands beside another record of its event.
+    /// Whether one of them takes a record of its event or a use of its code into account.
     known: bool,
     /// The decisions, by their number in the batch.
     new: HashMap<usize, (Decision, SessionStep<'a>)>,
@@ -123,7 +123,7 @@ impl<'a> Statement<'a> {
         Ok(None)
     }
 
-    /// Writes the decisions. Returns the records of those that were accepted, by their number in the batch.
+    /// Writes the decisions. Returns the new records, by their number in the batch.
     async fn run(mut self, connection: &mut AnyConnection, pending: &Batch) -> Result<Vec<(usize, Record)>> {
         if self.jobs.is_empty() {
             return Ok(Vec::new());

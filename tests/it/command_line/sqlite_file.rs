@@ -174,3 +174,20 @@ async fn a_second_connector_cannot_open_the_file_not_even_by_a_hard_link() {
     }
     assert_eq!(connector.verify(&scan()).await, 200, "the first connector still answers");
 }
+
+/// The file is not changed.
+#[apply(test)]
+async fn a_file_with_another_schema_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("connector.db");
+    let url = format!("sqlite://{}", path.display());
+    let settings = [("server.bind", "127.0.0.1:0"), ("management.bind", "127.0.0.1:0"), ("storage.url", &url)];
+    Process::demo(&settings).await.stop();
+    let mut other = connection(&path).await;
+    other.execute("UPDATE _sqlx_migrations SET checksum = x'00'").await.unwrap();
+    other.close().await.unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let ended = Ended::run(&["demo"], &settings);
+    assert!(ended.code == Some(64) && ended.stderr.contains("was made by another build"), "{}", ended.stderr);
+    assert!(std::fs::read(&path).unwrap() == before, "the file has changed");
+}
