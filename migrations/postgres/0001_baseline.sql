@@ -44,7 +44,7 @@ CREATE TABLE decision (
 -- Finds the decisions of an event.
 CREATE UNIQUE INDEX decision_by_event ON decision (event_id, slot);
 -- Finds the oldest open session of a visitor at a store.
-CREATE INDEX open_session ON decision (visitor_id, store_id, id)
+CREATE INDEX open_session ON decision (visitor_id, store_id, recorded_at)
     WHERE location = 'ENTRY' AND denial IS NULL AND counterpart IS NULL;
 -- Finds the use of a code.
 CREATE UNIQUE INDEX used_code ON decision (code) WHERE code IS NOT NULL;
@@ -57,18 +57,16 @@ CREATE UNIQUE INDEX used_code ON decision (code) WHERE code IS NOT NULL;
 --
 -- Other connectors may record at the same time. So everything that the jobs decide about is locked first: their events,
 -- their codes, and the visitors at a store whose sessions they close. `locks` has a key for each of them, in ascending
--- order, so that two batches cannot wait for each other. Two with the same key only wait for one another. The locks end
--- with the transaction. Each statement of the function sees what other transactions have committed before it, so after
--- the locks are taken, no other connector changes what the function reads. If one did, the unique indexes would refuse
--- the batch.
+-- order, so that two batches cannot wait for each other. If two of them have the same key, one waits for the other for
+-- no reason, which does no harm. The locks end with the transaction. Each statement of the function sees what other
+-- transactions have committed before it.
 --
 -- A release that needs another result must add a function with another name, since connectors of this release still
 -- call this one.
 CREATE FUNCTION record_decisions(locks BIGINT[], jobs JSON, known BOOLEAN)
-RETURNS TABLE (number BIGINT, id BIGINT, counterpart BIGINT)
--- Plans are cached for the life of a connection. A plan that was made while the table was empty would scan it
--- sequentially.
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+RETURNS TABLE (event_id BYTEA, id BIGINT, counterpart BIGINT)
+-- Plans are cached for the life of a connection. A plan that was made while the table was empty would read all of it.
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     key BIGINT;
@@ -92,6 +90,13 @@ BEGIN
             slot SMALLINT, recorded_at BIGINT, event_time TEXT, location TEXT, channel TEXT, store_id TEXT, caller TEXT,
             denial TEXT, visitor_id TEXT, visitor_type TEXT, device_id TEXT, payment_source TEXT
         )
+        WHERE NOT EXISTS (SELECT FROM decision AS other
+                          WHERE other.event_id = decode(x.event, 'hex') AND other.id > coalesce(x.newest, 0))
+            AND NOT EXISTS (SELECT FROM decision AS other WHERE other.code = decode(x.code, 'hex'))
+    ), ordered AS (
+        -- The first exit of a visitor at a store closes the oldest open session, the second one the next, and so on.
+        SELECT job.*, row_number() OVER (PARTITION BY closes, visitor_id, store_id ORDER BY number) - 1 AS earlier_exits
+        FROM job
     ), recorded AS (
         INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, channel, store_id, caller,
             denial, visitor_id, visitor_type, device_id, payment_source, counterpart, code)
@@ -99,35 +104,39 @@ BEGIN
             job.channel, job.store_id, job.caller, job.denial, job.visitor_id, job.visitor_type, job.device_id,
             job.payment_source,
             CASE WHEN job.closes THEN (
-                -- The oldest open session of the visitor at the store.
                 SELECT entry.id FROM decision AS entry
                 WHERE entry.visitor_id = job.visitor_id AND entry.store_id = job.store_id
                     AND entry.location = 'ENTRY' AND entry.denial IS NULL AND entry.counterpart IS NULL
                     AND entry.recorded_at >= job.entered_since
-                ORDER BY entry.id LIMIT 1
+                ORDER BY entry.recorded_at, entry.id OFFSET job.earlier_exits LIMIT 1
             ) END,
             job.code_digest
-        FROM job
-        WHERE NOT EXISTS (SELECT FROM decision AS other
-                          WHERE other.event_id = job.event_id AND other.id > coalesce(job.newest, 0))
-            AND NOT EXISTS (SELECT FROM decision AS other WHERE other.code = job.code_digest)
-        ORDER BY job.number
-        RETURNING id, event_id, counterpart
+        FROM ordered AS job ORDER BY job.number
+        RETURNING event_id, id, counterpart
     ), closed AS (
         UPDATE decision SET counterpart = recorded.id FROM recorded WHERE decision.id = recorded.counterpart
     )
-    SELECT job.number, recorded.id, recorded.counterpart FROM recorded JOIN job ON job.event_id = recorded.event_id;
+    SELECT recorded.event_id, recorded.id, recorded.counterpart FROM recorded;
 END
 $$;
 
 -- The decisions of these events, and the decisions that have used these codes. Both are arrays of hexadecimal texts.
-CREATE FUNCTION recorded_decisions(events JSON, codes JSON) RETURNS SETOF decision
-LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+CREATE FUNCTION recorded_decisions(events JSON, codes JSON)
+RETURNS TABLE (
+    id BIGINT, event_id BYTEA, slot SMALLINT, fingerprint BYTEA, recorded_at BIGINT, location TEXT, denial TEXT,
+    visitor_id TEXT, visitor_type TEXT, device_id TEXT, payment_source TEXT, counterpart BIGINT, code BYTEA
+)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT decision.* FROM json_array_elements_text(events) AS event JOIN decision ON event_id = decode(event, 'hex')
+    SELECT id, event_id, slot, fingerprint, recorded_at, location, denial, visitor_id, visitor_type, device_id,
+        payment_source, counterpart, code
+    FROM json_array_elements_text(events) AS event JOIN decision ON event_id = decode(event, 'hex')
     UNION
-    SELECT decision.* FROM json_array_elements_text(codes) AS used JOIN decision ON code = decode(used, 'hex');
+    SELECT id, event_id, slot, fingerprint, recorded_at, location, denial, visitor_id, visitor_type, device_id,
+        payment_source, counterpart, code
+    FROM json_array_elements_text(codes) AS used JOIN decision ON code = decode(used, 'hex');
 END
 $$;
 

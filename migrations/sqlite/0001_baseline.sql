@@ -10,7 +10,7 @@ CREATE TABLE property (
 -- Decisions, in the order of recording. An accepted entry is also the session of its visitor. Session and decision are
 -- deleted together when ledger.retention ends, which is never before session.max_age.
 CREATE TABLE decision (
-    -- Greater than all existing ids. So an id is used again only if no decision is left.
+    -- Greater than all existing ids. If the newest decision is deleted, its id is used again.
     id             INTEGER PRIMARY KEY,
     event_id       BLOB NOT NULL CHECK (length(event_id) = 16),
     -- 0 for an acceptance, 1 to 8 for a rejection. So an event has at most one acceptance and eight rejections.
@@ -45,7 +45,7 @@ CREATE TABLE decision (
 -- Finds the decisions of an event.
 CREATE UNIQUE INDEX decision_by_event ON decision (event_id, slot);
 -- Finds the oldest open session of a visitor at a store.
-CREATE INDEX open_session ON decision (visitor_id, store_id)
+CREATE INDEX open_session ON decision (visitor_id, store_id, recorded_at)
     WHERE location = 'ENTRY' AND denial IS NULL AND counterpart IS NULL;
 -- Finds the use of a code.
 CREATE UNIQUE INDEX used_code ON decision (code) WHERE code IS NOT NULL;

@@ -19,6 +19,9 @@ use crate::domain::ids::{EventId, VisitorId};
 /// The maximum number of records that one step of a sweep removes before scans are served.
 const SWEEP_BATCH: usize = 1000;
 
+/// The maximum number of records that a list reads before scans are served.
+const READ_BATCH: usize = 10_000;
+
 /// The number of shards of the index of events. While a shard grows, requests for its events wait until it is copied:
 /// 100 ms with ten million events in four shards.
 const SHARDS: usize = 256;
@@ -144,11 +147,18 @@ impl MemoryLedger {
         }
     }
 
-    /// Lists sessions, newest first. Between the sessions of a page may be any number of other records, and all of them
-    /// are read while nothing can be recorded. That is acceptable because only operators use this list.
+    /// Lists sessions, newest first. Between two sessions may be any number of other records, so the lock, which blocks
+    /// recording, is released from time to time.
     pub(super) fn sessions(&self, before: Option<RecordId>, limit: usize, now: DateTime<Utc>) -> Page<Session> {
-        let records = self.records.read();
-        Page::new(records.sessions(before, now, self.limits.session_max_age), limit, |session| session.id)
+        let (mut rows, mut from) = (Vec::new(), before);
+        loop {
+            let (some, last) = self.records.read().sessions(from, READ_BATCH, now, self.limits.session_max_age);
+            rows.extend(some);
+            if rows.len() > limit || last.is_none() {
+                return Page::new(rows, limit, |session| session.id);
+            }
+            from = last;
+        }
     }
 
     /// Lists decisions, newest first.

@@ -187,7 +187,8 @@ impl Records {
         self.first = number.saturating_add(1);
         if let Some(visitor) = stored.enters() {
             let whose = (visitor.clone(), stored.scan.store_id.clone());
-            if self.open.get(&whose).is_some_and(|open| open.oldest == number) {
+            // Its list may begin with an even older record, which was removed while the visitor was erased.
+            if self.open.get(&whose).is_some_and(|open| open.oldest <= number) {
                 self.remove_oldest_open(&whose, stored.next_open);
             }
         }
@@ -250,20 +251,26 @@ impl Records {
         })
     }
 
-    /// The sessions before this one, newest first.
+    /// The sessions among the next `count` records before this one, newest first. Also returns the record from which to
+    /// continue, if there may be more.
     pub(super) fn sessions(
         &self,
         before: Option<RecordId>,
+        count: usize,
         now: DateTime<Utc>,
         max_age: TimeDelta,
-    ) -> impl Iterator<Item = Session> {
-        self.newest_first(before).filter_map(move |(number, entry)| {
+    ) -> (Vec<Session>, Option<RecordId>) {
+        let mut last = None;
+        let session = |(number, entry): (Number, &StoredRecord)| {
+            last = Some(id(number));
             let Decision::Accepted(grant) = &entry.record.decision else { return None };
             entry.enters()?;
             let exit = entry.closed_by.and_then(|exit| self.get(exit)).map(StoredRecord::moment);
             let store_id = entry.scan.store_id.clone();
             Some(Session::new(id(number), grant, store_id, entry.moment(), exit, now, max_age))
-        })
+        };
+        let sessions = self.newest_first(before).take(count).filter_map(session).collect();
+        (sessions, last)
     }
 
     /// Replaces a visitor's id by a pseudonym in the block that holds the record `from`. Returns the number to continue
@@ -339,6 +346,25 @@ mod tests {
 
     fn time(record: &Record) -> i64 {
         record.recorded_at.timestamp_nanos_opt().expect("in range")
+    }
+
+    /// The oldest entry is removed after the records are renamed, and before the list is.
+    #[test]
+    fn removal_during_an_erasure_leaves_the_later_sessions_open() {
+        let mut records = Records::new();
+        let known = visitor("known");
+        for time in [0, 2, 4] {
+            records.add(stored(time, Location::Entry, None), SessionStep::Open(&known), TimeDelta::MAX);
+        }
+        records.pseudonymize_block(Number::MIN, &known, &visitor("erased"));
+        records.pop();
+        records.pseudonymize_open(&known, &visitor("erased"));
+        records.pop();
+        let exit = stored(6, Location::Exit, None);
+        let (_, exit) = records.add(exit, SessionStep::CloseOldest(&visitor("erased")), TimeDelta::MAX);
+        assert_eq!(exit.session, SessionEffect::Closed(RecordId(3)));
+        while records.pop().is_some() {}
+        assert_eq!(records.indexed(), [0, 0]);
     }
 
     proptest! {

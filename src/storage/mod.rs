@@ -238,7 +238,7 @@ impl Database {
         }
     }
 
-    /// Writes records to PostgreSQL. `work` is a single statement.
+    /// Writes records to PostgreSQL.
     pub(crate) async fn record<T: Send + 'static>(
         &self,
         subjects: Vec<Subject>,

@@ -17,11 +17,14 @@ const DECISIONS: &str =
     "SELECT id, event_id, recorded_at, event_time, location, channel, store_id, caller, denial, visitor_id, visitor_type,
             device_id, payment_source, counterpart
      FROM decision WHERE id < $1 ORDER BY id DESC LIMIT $2";
-/// The entries, each with its exit, if there is one. An exit that was recorded before its entry, by another connector
-/// whose clock is slow, is deleted before the entry; its session has ended as well.
+/// The entries, each with its exit. A session is left out if its exit is deleted already: another connector whose clock
+/// is slow has recorded the exit with an earlier time than the entry's.
 const SESSIONS: &str =
-    "SELECT entry.*, exit.event_id AS exit_event_id, exit.event_time AS exit_time, exit.recorded_at AS exit_recorded_at
-     FROM decision AS entry LEFT JOIN decision AS exit ON exit.id = entry.counterpart
+    "SELECT entry.id, entry.event_id, entry.recorded_at, entry.event_time, entry.location, entry.channel,
+            entry.store_id, entry.caller, entry.denial, entry.visitor_id, entry.visitor_type, entry.device_id,
+            entry.payment_source, entry.counterpart, exit.event_id AS exit_event_id, exit.event_time AS exit_time,
+            exit.recorded_at AS exit_recorded_at
+     FROM decision AS entry LEFT JOIN decision AS exit ON exit.id = entry.counterpart AND exit.counterpart = entry.id
      WHERE entry.id < $1 AND entry.location = 'ENTRY' AND entry.denial IS NULL
          AND (entry.counterpart IS NULL OR exit.id IS NOT NULL)
      ORDER BY entry.id DESC LIMIT $2";

@@ -12,7 +12,7 @@ mod upkeep;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::domain::ids::{EventId, VisitorId};
 use crate::observe::metrics::metrics;
 use crate::storage::{Database, DatabaseError, Engine};
 use sqlite::Recorder;
+use upkeep::Swept;
 use writer::{Job, PendingRecord, Target};
 
 /// The number of jobs that may wait for the writer: one batch, so that an accepted job waits for at most the current
@@ -56,6 +57,8 @@ pub struct SqlLedger {
     jobs: mpsc::Sender<Job>,
     cache: RecordCache,
     records: Arc<AtomicUsize>,
+    /// The id up to which the sweep in progress has looked, or 0.
+    swept_to: AtomicI64,
     metrics: SqlMetrics,
 }
 
@@ -94,7 +97,8 @@ impl SqlLedger {
                 database.start_probe(probe::postgres);
             }
         }
-        Ok(Self { limits, database, jobs, cache: RecordCache::new(limits.cache), records, metrics })
+        let cache = RecordCache::new(limits.cache);
+        Ok(Self { limits, database, jobs, cache, records, swept_to: AtomicI64::new(0), metrics })
     }
 
     /// Looks a scan up in the cache.
@@ -197,13 +201,14 @@ impl SqlLedger {
 
     /// Removes some expired records, and returns whether there may be more.
     pub(super) async fn sweep_batch(&self, now: DateTime<Utc>) -> Result<bool, LedgerError> {
-        let (limits, engine) = (self.limits, self.database.engine());
+        let (limits, engine, after) = (self.limits, self.database.engine(), self.swept_to.load(Ordering::Relaxed));
         let swept = self
             .database
-            .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, BATCH)));
-        let swept = swept.await?;
-        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(swept))).ok();
-        Ok(swept == BATCH)
+            .transaction(move |connection| Box::pin(upkeep::sweep(connection, engine, limits, now, after, BATCH)));
+        let Swept { deleted, last } = swept.await?;
+        self.records.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(deleted))).ok();
+        self.swept_to.store(last.unwrap_or(0), Ordering::Relaxed);
+        Ok(last.is_some())
     }
 
     /// Writes the pending jobs, and closes the database.

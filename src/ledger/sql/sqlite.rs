@@ -23,7 +23,7 @@ const FREE_CODE: &str = "UPDATE decision SET code = NULL WHERE code = ?1";
 const OLDEST_OPEN: &str = "SELECT id FROM decision
     WHERE visitor_id = ?1 AND store_id = ?2 AND location = 'ENTRY' AND denial IS NULL AND counterpart IS NULL
         AND recorded_at >= ?3
-    ORDER BY id LIMIT 1";
+    ORDER BY recorded_at, id LIMIT 1";
 const DECISION: &str = "INSERT INTO decision (event_id, slot, fingerprint, recorded_at, event_time, location, channel,
         store_id, caller, denial, visitor_id, visitor_type, device_id, payment_source, counterpart, code)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";

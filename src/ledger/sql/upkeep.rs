@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::any::Any;
 use sqlx::{AnyConnection, query, query_scalar};
 
-use super::rows::{nanos_before, to_nanos};
+use super::rows::{Row as _, nanos_before, to_nanos};
 use crate::domain::ids::VisitorId;
 use crate::ledger::Limits;
 use crate::storage::{DatabaseError, Engine, corrupt};
@@ -25,35 +25,51 @@ pub(super) async fn count(connection: &mut AnyConnection, engine: Engine) -> Res
     usize::try_from(count).map_err(corrupt)
 }
 
-/// Deletes expired decisions among the `batch` oldest ones. Returns their number. Those of a clock that was ahead by more
-/// than the retention are deleted as well, since they would otherwise stay the oldest ones for too long.
+/// What a step of a sweep has done.
+pub(super) struct Swept {
+    /// The number of deleted decisions.
+    pub(super) deleted: usize,
+    /// The id of the last decision that it has looked at, unless the rest of the table is too young.
+    pub(super) last: Option<i64>,
+}
+
+/// Deletes the expired ones of the next `batch` decisions after an id. It does not end at decisions that a clock which
+/// was ahead has recorded.
 pub(super) async fn sweep(
     connection: &mut AnyConnection,
     engine: Engine,
     limits: Limits,
     now: DateTime<Utc>,
+    after: i64,
     batch: usize,
-) -> Result<usize> {
+) -> Result<Swept> {
+    let oldest = query::<Any>(
+        "SELECT max(id) AS last, max(recorded_at) AS newest
+         FROM (SELECT id, recorded_at FROM decision WHERE id > $1 ORDER BY id LIMIT $2) AS oldest",
+    )
+    .bind(after)
+    .bind(i64::try_from(batch).map_err(corrupt)?)
+    .fetch_one(&mut *connection)
+    .await?;
+    let Some(last) = oldest.integer("last")? else { return Ok(Swept { deleted: 0, last: None }) };
     let statement = match engine {
-        Engine::Sqlite => {
-            "DELETE FROM decision WHERE id IN (SELECT id FROM decision ORDER BY id LIMIT $3)
-                 AND recorded_at NOT BETWEEN $1 AND $2"
-        }
+        Engine::Sqlite => "DELETE FROM decision WHERE id > $1 AND id <= $2 AND recorded_at < $3",
         // Rows that another connector has locked are skipped.
         Engine::Postgres => {
             "DELETE FROM decision WHERE id IN
-                 (SELECT id FROM decision WHERE id IN (SELECT id FROM decision ORDER BY id LIMIT $3)
-                      AND recorded_at NOT BETWEEN $1 AND $2
+                 (SELECT id FROM decision WHERE id > $1 AND id <= $2 AND recorded_at < $3
                   ORDER BY id FOR UPDATE SKIP LOCKED)"
         }
     };
-    let swept = query::<Any>(statement)
+    let deleted = query::<Any>(statement)
+        .bind(after)
+        .bind(last)
         .bind(nanos_before(now, limits.retention))
-        .bind(to_nanos(now.checked_add_signed(limits.retention).unwrap_or(DateTime::<Utc>::MAX_UTC)))
-        .bind(i64::try_from(batch).map_err(corrupt)?)
         .execute(connection)
         .await?;
-    usize::try_from(swept.rows_affected()).map_err(corrupt)
+    let deleted = usize::try_from(deleted.rows_affected()).map_err(corrupt)?;
+    let is_ahead = oldest.integer("newest")?.is_some_and(|newest| newest > to_nanos(now));
+    Ok(Swept { deleted, last: Some(last).filter(|_| deleted > 0 || is_ahead) })
 }
 
 /// Finds decisions that name a visitor, at most `limit`. There is no index for it: erasures are rare, and an index would

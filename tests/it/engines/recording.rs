@@ -1,7 +1,10 @@
-//! What recording a decision does, given what is recorded already: the same on every storage engine, although PostgreSQL
-//! has its own copy of the rule.
+//! What recording a decision does, given what is recorded already: the same on every storage engine.
 
 use crate::trials::{POSTGRES, SQLITE, apply, on, on_every_engine, with_database};
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,6 +24,7 @@ use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 use tokio::time::Instant;
 
+use crate::checks::wait_until;
 use crate::engine::{self, Engine};
 use crate::support::Server;
 
@@ -113,29 +117,40 @@ enum Done {
 /// An empty ledger on its own storage.
 struct Storage {
     ledger: Ledger,
-    _kept: (Option<TempDir>, Option<engine::Database>),
+    /// Of a SQLite file.
+    #[expect(dead_code, reason = "kept until the end of the test")]
+    folder: Option<TempDir>,
+    /// On PostgreSQL.
+    database: Option<engine::Database>,
 }
 
 impl Storage {
     async fn new(engine: Engine) -> Self {
-        let sql = async |location, hash_key| {
-            let database = Database::open(&location, hash_key).await.unwrap();
-            Ledger::Sql(SqlLedger::open(database, LIMITS).await.unwrap())
-        };
         match engine {
-            Engine::Memory => Self { ledger: Ledger::Memory(MemoryLedger::new(LIMITS)), _kept: (None, None) },
+            Engine::Memory => Self { ledger: Ledger::Memory(MemoryLedger::new(LIMITS)), folder: None, database: None },
             Engine::Sqlite => {
                 let folder = TempDir::new().unwrap();
                 let location = DatabaseLocation::Sqlite(folder.path().join("c.db"));
-                Self { ledger: sql(location, None).await, _kept: (Some(folder), None) }
+                let opened = Database::open(&location, None).await.unwrap();
+                let ledger = Ledger::Sql(SqlLedger::open(opened, LIMITS).await.unwrap());
+                Self { ledger, folder: Some(folder), database: None }
             }
-            Engine::Postgres => {
-                let database = engine::Database::new();
-                let location = DatabaseLocation::Postgres { url: database.url().into(), connections: 4 };
-                let ledger = sql(location, Some(HashKey::new(&[0; 32]))).await;
-                Self { ledger, _kept: (None, Some(database)) }
-            }
+            Engine::Postgres => Self::postgres(engine::Database::new()).await,
         }
+    }
+
+    async fn postgres(database: engine::Database) -> Self {
+        let location = DatabaseLocation::Postgres { url: database.url().into(), connections: 4 };
+        let opened = Database::open(&location, Some(HashKey::new(&[0; 32]))).await.unwrap();
+        Self {
+            ledger: Ledger::Sql(SqlLedger::open(opened, LIMITS).await.unwrap()),
+            folder: None,
+            database: Some(database),
+        }
+    }
+
+    fn database(&self) -> &engine::Database {
+        self.database.as_ref().expect("PostgreSQL")
     }
 
     /// Records the steps one after another.
@@ -152,7 +167,7 @@ impl Storage {
                             Done::Opened
                         }
                         (SessionEffect::Closed(id), _) => {
-                            Done::Closed(opened.iter().find(|(_, of)| *of == id).expect("an opened session").0)
+                            Done::Closed(opened.iter().rfind(|(_, of)| *of == id).expect("an opened session").0)
                         }
                         (SessionEffect::NoneOpen, _) => Done::NoneOpen,
                         (_, Decision::Denied { reason: Denial::KeyAlreadyUsed, .. }) => Done::CodeUsed,
@@ -371,6 +386,72 @@ async fn random_decisions_are_recorded_as_in_memory(engine: Engine) {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// While the table is locked, the decisions become one batch.
+#[apply(with_database)]
+async fn decisions_of_a_batch_that_depend_on_each_other_follow_the_rule(database: engine::Database) {
+    let storage = Storage::postgres(database).await;
+    let record = |step: Step| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        Box::pin(storage.ledger.record(step.record(), step.time(), deadline))
+    };
+    assert_eq!(storage.record(&[entry(1, 1), entry(2, 1)]).await, [Done::Opened, Done::Opened]);
+    let steps = [
+        exit(3, 1),
+        exit(4, 1),
+        exit(5, 1),
+        entry(6, 2).of(2).with_code(1),
+        exit(7, 3).of(2).with_code(1),
+        entry(6, 2).of(2),
+        entry(6, 4).of(2),
+        entry(8, 1).refused(),
+        entry(8, 2).refused(),
+        entry(8, 3),
+    ];
+    let locked = storage.database().begin("LOCK TABLE decision IN ACCESS EXCLUSIVE MODE");
+    let mut all = vec![record(entry(9, 9).of(9))];
+    send(&mut all[0]).await;
+    wait_until("the first statement waits", async || storage.database().waiting() > 0).await;
+    for step in steps {
+        let mut one = record(step);
+        send(&mut one).await;
+        all.push(one);
+    }
+    drop(locked);
+    let first = all.remove(0).await;
+    assert!(matches!(first, Ok(Recorded::New(_)) | Err(_)), "{first:?}: it may have waited for too long");
+    let (mut done, mut closed) = (Vec::new(), BTreeSet::new());
+    for one in all {
+        done.push(match one.await.unwrap() {
+            Recorded::New(record) => match (record.session, record.decision) {
+                (SessionEffect::Opened(_), _) => "opened",
+                (SessionEffect::Closed(id), _) => {
+                    assert!(closed.insert(id), "two exits closed the same session");
+                    "closed"
+                }
+                (SessionEffect::NoneOpen, _) => "none open",
+                (_, Decision::Denied { reason: Denial::KeyAlreadyUsed, .. }) => "code used",
+                _ => "refused",
+            },
+            Recorded::Replay(_) => "replay",
+            Recorded::Mismatch => "mismatch",
+            other => panic!("{other:?}"),
+        });
+    }
+    let expected =
+        ["closed", "closed", "none open", "opened", "code used", "replay", "mismatch", "refused", "refused", "opened"];
+    assert_eq!(done, expected);
+}
+
+/// Polls a recording once, which sends it to the writer.
+async fn send(recording: &mut (impl Future + Unpin)) {
+    let mut recording = pin!(recording);
+    poll_fn(|context| {
+        assert!(recording.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Even a connector that takes no locks cannot record a second acceptance, a second rejection in the same slot, or a
