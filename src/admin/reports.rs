@@ -131,8 +131,8 @@ struct DecisionRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     /// Also of a denied scan, if the key or code has identified the visitor.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = VisitorDetails<'_>, required = false)]
     visitor: Option<VisitorDetails<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
