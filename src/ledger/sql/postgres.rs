@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use sqlx::any::{Any, AnyRow};
 use sqlx::{AnyConnection, query};
 
-use super::rows::{self, Columns, Row as _, StoredRecord, nanos_before};
+use super::rows::{self, Columns, RecordRow, Row as _, nanos_before};
 use super::writer::{Batch, BatchOutcome, PendingRecord, missed_deadline};
 use crate::digest::Digest;
 use crate::domain::decision::Decision;
@@ -25,7 +25,7 @@ type Result<T> = std::result::Result<T, DatabaseError>;
 /// The records of some events and the uses of some codes, including expired ones.
 #[derive(Default)]
 struct Existing {
-    records: HashMap<EventId, Vec<StoredRecord>>,
+    records: HashMap<EventId, Vec<RecordRow>>,
     codes: HashMap<Digest, CodeUse>,
 }
 
@@ -172,7 +172,7 @@ impl Existing {
             .await?;
         let mut existing = Self::default();
         for row in &rows {
-            let (event, stored) = (rows::event_id(row, "event_id")?, StoredRecord::read(row)?);
+            let (event, stored) = (rows::event_id(row, "event_id")?, RecordRow::read(row)?);
             if let Some(code) = row.bytes("code")?.and_then(|code| code.try_into().ok()) {
                 let used = CodeUse { event, recorded_at: stored.record.recorded_at };
                 existing.codes.insert(Digest::from_bytes(code), used);
@@ -183,7 +183,8 @@ impl Existing {
     }
 }
 
-/// The key of a lock. All connectors compute the same one. Two different things may have the same key, since it is short.
+/// The key of a lock, the same on all connectors. It is short, so two events may have the same key, for instance. Then one
+/// of them waits for the other, or is written by a later statement.
 fn key(parts: [&[u8]; 2]) -> i64 {
     let hash: [u8; 32] = parts.into_iter().fold(Sha256::new(), Sha256::chain_update).finalize().into();
     hash.first_chunk().map_or(0, |bytes| i64::from_be_bytes(*bytes))

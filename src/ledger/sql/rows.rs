@@ -60,14 +60,14 @@ pub(super) const RECORDS: &str =
      FROM decision WHERE event_id = $1";
 
 /// A record of an event, which may have expired.
-pub(super) struct StoredRecord {
+pub(super) struct RecordRow {
     pub(super) id: RecordId,
     pub(super) slot: i64,
     pub(super) fingerprint: Fingerprint,
     pub(super) record: Record,
 }
 
-impl StoredRecord {
+impl RecordRow {
     pub(super) fn read(row: &impl Row) -> Result<Self> {
         Ok(Self {
             id: id(row)?,
@@ -79,21 +79,21 @@ impl StoredRecord {
 }
 
 /// The records in the form that the rule takes.
-pub(super) fn of_event(records: &[StoredRecord]) -> impl Iterator<Item = (&Fingerprint, &Record)> {
+pub(super) fn of_event(records: &[RecordRow]) -> impl Iterator<Item = (&Fingerprint, &Record)> {
     records.iter().map(|stored| (&stored.fingerprint, &stored.record))
 }
 
 /// The records of an event, including expired ones.
-pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<StoredRecord>> {
+pub(super) async fn records(connection: &mut AnyConnection, event: EventId) -> Result<Vec<RecordRow>> {
     let rows = query::<Any>(RECORDS).bind(event.as_bytes().as_slice()).fetch_all(connection).await?;
-    rows.iter().map(StoredRecord::read).collect()
+    rows.iter().map(RecordRow::read).collect()
 }
 
 /// The slot of a new decision beside these records of its event: 0 for an acceptance, or the first free one of 1 to 8.
 /// Those of expired records are free.
 pub(super) fn free_slot(
     decision: &Decision,
-    records: &[StoredRecord],
+    records: &[RecordRow],
     now: DateTime<Utc>,
     retention: TimeDelta,
 ) -> Result<i64> {

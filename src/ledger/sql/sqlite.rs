@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::rows::{self, Columns, StoredRecord, nanos_before, record_id};
+use super::rows::{self, Columns, RecordRow, nanos_before, record_id};
 use super::writer::{BatchOutcome, PendingRecord, missed_deadline};
 use crate::digest::Digest;
 use crate::domain::ids::{EventId, VisitorId};
@@ -122,12 +122,12 @@ fn record(
     Ok((Recorded::New(record), 1_isize.saturating_sub_unsigned(expired)))
 }
 
-fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<StoredRecord>> {
+fn records(transaction: &Transaction<'_>, event: EventId) -> Result<Vec<RecordRow>> {
     let mut statement = statement(transaction, rows::RECORDS)?;
     let mut rows = statement.query([event.as_bytes()])?;
     let mut records = Vec::new();
     while let Some(row) = rows.next()? {
-        records.push(StoredRecord::read(row)?);
+        records.push(RecordRow::read(row)?);
     }
     Ok(records)
 }

@@ -33,8 +33,8 @@ pub(super) struct Swept {
     pub(super) last: Option<i64>,
 }
 
-/// Deletes the expired ones of the next `batch` decisions after an id. It does not end at decisions that a clock which
-/// was ahead has recorded.
+/// Deletes the expired ones of the next `batch` decisions after an id. Decisions with a time in the future, from a clock
+/// that was ahead, do not end the sweep.
 pub(super) async fn sweep(
     connection: &mut AnyConnection,
     engine: Engine,
