@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -78,6 +79,7 @@ struct State {
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     released: Notify,
+    stopped: Notify,
 }
 
 impl Backend {
@@ -103,6 +105,7 @@ impl Backend {
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
             released: Notify::new(),
+            stopped: Notify::new(),
         };
         let (address, listener) = listener().await;
         let backend = Self { address, tls, state: Arc::new(state), running: Mutex::default() };
@@ -120,7 +123,10 @@ impl Backend {
         self.running.lock().unwrap().spawn(async move {
             let mut connections = JoinSet::new();
             loop {
-                let (stream, _) = listener.accept().await.unwrap();
+                let stream = select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    () = state.stopped.notified() => break,
+                };
                 state.connections.fetch_add(1, Ordering::SeqCst);
                 let (state, tls) = (Arc::clone(&state), tls.clone());
                 connections.spawn(async move {
@@ -133,13 +139,17 @@ impl Backend {
                     }
                 });
             }
+            drop(listener);
+            // This waits for the tasks to end. One that is running just now would otherwise answer one more request.
+            connections.shutdown().await;
         });
     }
 
     /// Stops the backend: closes all connections and refuses new ones.
     pub(crate) async fn stop(&self) {
-        let mut running = std::mem::take(&mut *self.running.lock().unwrap());
-        running.shutdown().await;
+        let running = std::mem::take(&mut *self.running.lock().unwrap());
+        self.state.stopped.notify_one();
+        running.join_all().await;
     }
 
     pub(crate) fn set_answerer(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
@@ -300,7 +310,7 @@ async fn send_reply<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, reply: Re
 
 /// Waits. Returns `None` as soon as the client closes the connection.
 async fn unless_closed<S: AsyncRead + Unpin>(stream: &mut S, wait: impl Future<Output = ()>) -> Option<()> {
-    tokio::select! {
+    select! {
         () = wait => Some(()),
         _ = stream.read_u8() => None, // there are no bytes to read: clients do not pipeline
     }
