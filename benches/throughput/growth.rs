@@ -18,10 +18,13 @@ use crate::rows;
 use crate::server::{DATABASE, connector, folder, sqlite};
 
 /// The numbers of recorded events.
-pub(crate) const SIZES: [u64; 3] = [10_000, 1_000_000, 10_000_000];
+pub(crate) const SIZES: [u64; 3] = [100_000, 1_000_000, 10_000_000];
 const CONNECTIONS: usize = 50;
 /// The keys of the shoppers in the measurements with a growing number of events. A directory file cannot hold 100 000.
 const REGULARS: Keys = Keys::badges(50_000);
+/// The number of events with which a connector is warmed up: they use memory that was freed after the directory was read,
+/// so that later growth is the growth of the records.
+const WARM_UP: u64 = 2 * REGULARS.number;
 /// The number of events for the targets.
 const MILLION: u64 = 1_000_000;
 /// The number of starts. The median of their times is reported.
@@ -29,6 +32,7 @@ const STARTS: usize = 3;
 /// The time after which a started connector is idle.
 const REST: Duration = Duration::from_secs(2);
 const MEMORY: &str = "memory:";
+const ENTRIES: Shown = Shown::Known { keys: REGULARS, location: "ENTRY" };
 
 /// The results of a connector with this many events or keys.
 pub(crate) struct Row {
@@ -67,10 +71,12 @@ pub(crate) fn entry_memory() -> f64 {
     let folder = TempDir::new_in(folder()).unwrap();
     let directory = REGULARS.directory_file(folder.path());
     let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-    let (shown, first) = (Shown::Known { keys: REGULARS, location: "ENTRY" }, 2 * REGULARS.number);
-    // The first entries use memory that was freed after the directory was read.
-    events::decide(&connector, 0..first, &shown);
-    memory_for_each(&connector, first..first + MILLION, &shown)
+    warm_up(&connector);
+    memory_for_each(&connector, WARM_UP..WARM_UP + MILLION, &ENTRIES)
+}
+
+fn warm_up(connector: &Connector) {
+    events::decide(connector, 0..WARM_UP, &ENTRIES);
 }
 
 /// The size of a SQLite file with a million events and few keys, in bytes.
@@ -88,7 +94,7 @@ pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
     growth.idle_memory();
     growth.events_in_memory(sizes, time);
     let most = sizes.iter().copied().max().unwrap().min(keys::MAX);
-    growth.kinds_in_memory(most.min(REGULARS.number));
+    growth.kinds_in_memory(sizes.iter().copied().max().unwrap().min(MILLION));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
     growth.keys_in_memory(most.min(REGULARS.number), time);
     growth.keys_in_sqlite(most, time);
@@ -116,26 +122,27 @@ impl Growth {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = REGULARS.directory_file(folder.path());
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        let empty = idle_resident(&connector);
-        let (mut next, mut each) = (0, 0.0);
+        warm_up(&connector);
+        let (empty, base) = (idle_resident(&connector), record_count(&connector));
+        let (mut next, mut each) = (WARM_UP, None);
         for events in sizes.iter().copied() {
             // The measured runs have added events too.
             let missing = events.saturating_sub(record_count(&connector));
-            if missing as f64 * each > available() {
+            if missing as f64 * each.unwrap_or_default() > available() {
                 self.too_many = Some(events);
                 break;
             }
-            let shown = Shown::Known { keys: REGULARS, location: "ENTRY" };
-            let longest = events::decide(&connector, next..next + missing, &shown);
+            let longest = events::decide(&connector, next..next + missing, &ENTRIES);
             self.longest = self.longest.max(longest);
             next += missing;
             let resident = resident(connector.process());
-            each = (resident - empty) as f64 / record_count(&connector) as f64;
+            let more = record_count(&connector) - base;
+            each = (more > 0).then(|| growth_for_each(empty, resident, more));
             let recorded = Recorded { keys: REGULARS, events: next, scans_of_a_visit: 1 };
             let again = ask(&connector, &Scans::Recorded(recorded), time);
             let new = ask(&connector, &Scans::New(REGULARS), time);
             let what = format!("{} events, memory", number(events));
-            let row = Row { what, start: None, resident, each: Some(each), disk: None, new, again: Some(again) };
+            let row = Row { what, start: None, resident, each, disk: None, new, again: Some(again) };
             self.add(row);
         }
     }
@@ -144,15 +151,15 @@ impl Growth {
     fn kinds_in_memory(&mut self, events: u64) {
         let folder = TempDir::new_in(folder()).unwrap();
         let directory = REGULARS.directory_file(folder.path());
-        let mut add = |connector: &Connector, name, first, shown: &Shown| {
-            self.kinds.push((name, events, memory_for_each(connector, first..first + events, shown)));
-        };
         let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        add(&connector, "entries", 0, &Shown::Known { keys: REGULARS, location: "ENTRY" });
-        add(&connector, "exits that close their sessions", events, &Shown::Known { keys: REGULARS, location: "EXIT" });
-        connector.stop();
-        let connector = Connector::start(serve(MEMORY, Some(&directory)), folder.path());
-        add(&connector, "denied entries", 0, &Shown::Unknown);
+        warm_up(&connector);
+        let exits = Shown::Known { keys: REGULARS, location: "EXIT" };
+        let kinds =
+            [("entries", &ENTRIES), ("exits that close their sessions", &exits), ("denied entries", &Shown::Unknown)];
+        for (number, (name, shown)) in kinds.into_iter().enumerate() {
+            let first = WARM_UP + number as u64 * events;
+            self.kinds.push((name, events, memory_for_each(&connector, first..first + events, shown)));
+        }
     }
 
     fn events_in_sqlite(&mut self, events: u64, time: Duration) {
@@ -202,7 +209,7 @@ pub(crate) fn number(number: u64) -> String {
 }
 
 fn serve(storage: &str, directory: Option<&Path>) -> Command {
-    let mut command = connector(&[], storage);
+    let mut command = connector(storage);
     command.arg("serve");
     directory.iter().for_each(|file| {
         command.env("CONNECTOR__DIRECTORY__FILE", file);
@@ -235,7 +242,7 @@ fn start_repeatedly(serve: &dyn Fn() -> Command, folder: &Path) -> (Connector, D
 fn import(folder: &Path, badges: Keys) -> Duration {
     let file = badges.import_file(folder);
     let began = Instant::now();
-    let output = connector(&[], &sqlite(folder)).args(["import", "--create"]).arg(&file).output().unwrap();
+    let output = connector(&sqlite(folder)).args(["import", "--create"]).arg(&file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::remove_file(file).unwrap();
     began.elapsed()
@@ -259,7 +266,11 @@ fn idle_resident(connector: &Connector) -> u64 {
 fn memory_for_each(connector: &Connector, events: Range<u64>, shown: &Shown) -> f64 {
     let (before, number) = (idle_resident(connector), events.end - events.start);
     events::decide(connector, events, shown);
-    (resident(connector.process()) - before) as f64 / number as f64
+    growth_for_each(before, resident(connector.process()), number)
+}
+
+fn growth_for_each(before: u64, after: u64, number: u64) -> f64 {
+    (after as f64 - before as f64) / number as f64
 }
 
 fn record_count(connector: &Connector) -> u64 {

@@ -5,9 +5,9 @@
 //! cargo bench --bench throughput              # all targets: about 17 minutes
 //! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 rounds, over 50 connections: about 5 minutes
 //! cargo bench --bench throughput -- growth    # with ten million events and a million keys: about 12 minutes, 15 GB of disk
-//! cargo bench --bench throughput -- growth 10000 100000    # with these numbers of events
+//! cargo bench --bench throughput -- growth 100000 1000000  # with these numbers of events
 //! cargo bench --bench throughput -- page      # everything, written to docs/performance.md: about 28 minutes
-//! cargo bench --bench throughput -- page 1 1 10000 100000  # 1 s a run, 1 round, with these numbers of events
+//! cargo bench --bench throughput -- page 1 1 100000        # 1 s a run, 1 round, with these numbers of events
 //! ```
 //!
 //! The server has one processor, and the load (wrk) another. Each figure is the median of rounds: baseline, connector
@@ -25,7 +25,6 @@
     reason = "a benchmark may panic, and prints its results"
 )]
 
-mod allocations;
 mod baseline;
 #[path = "../support/connector.rs"]
 mod connector;
@@ -97,9 +96,6 @@ fn main() {
             let connections = if connections.is_empty() { rounds::CONNECTIONS.to_vec() } else { connections };
             let time = Duration::from_secs(number(0, SECONDS));
             let levels = rounds::measure(&connections, number(1, ROUNDS), time, &programs);
-            if allocations::can_be_counted() {
-                println!("{}", allocations::table(&programs));
-            }
             println!("{}", targets::table(&levels, &programs, Figures::measure(scaling)));
         }
     }

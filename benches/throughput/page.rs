@@ -9,7 +9,7 @@ use crate::programs::Programs;
 use crate::rounds::{self, CONNECTIONS, Level};
 use crate::server::Kind;
 use crate::targets::{self, Figures};
-use crate::{allocations, machine, plot, report};
+use crate::{machine, plot, report};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md");
 const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.svg");
@@ -30,12 +30,10 @@ pub(crate) fn write(extent: &Extent, scaling: f64, programs: &Programs) {
     assert!(machine::commit().is_some(), "the page names the commit: run it in a git checkout");
     let missing = [Kind::Postgres, Kind::Peer].map(|kind| programs.missing(kind));
     assert_eq!(missing, [None; 2], "the page includes PostgreSQL and the peer");
-    assert!(allocations::can_be_counted(), "the page includes allocations: install valgrind (Debian: valgrind)");
     let page = std::fs::read_to_string(PAGE).unwrap();
     let began = std::time::Instant::now();
     let machine = machine::describe();
     let levels = rounds::measure(&CONNECTIONS, extent.rounds, extent.time, programs);
-    let allocations = allocations::table(programs);
     let targets = targets::table(&levels, programs, Figures::measure(scaling));
     let growth = growth::measure(&extent.sizes, extent.time);
     let took = began.elapsed().as_secs().div_ceil(60);
@@ -46,7 +44,7 @@ pub(crate) fn write(extent: &Extent, scaling: f64, programs: &Programs) {
         extent.rounds,
         extent.time.as_secs()
     );
-    let measured = text(&head, &targets, &levels, &allocations, &growth);
+    let measured = text(&head, &targets, &levels, &growth);
     std::fs::write(PAGE, replace(&page, MEASURED, &format!("\n{measured}\n"))).unwrap();
     std::fs::write(PICTURE, plot::draw(&levels)).unwrap();
     println!("{measured}");
@@ -60,9 +58,9 @@ fn replace(page: &str, part: &str, text: &str) -> String {
     format!("{before}{begin}\n{text}{end}{after}")
 }
 
-fn text(head: &str, targets: &str, levels: &[Level], allocations: &str, growth: &Growth) -> String {
+fn text(head: &str, targets: &str, levels: &[Level], growth: &Growth) -> String {
     let mut text = format!("{head}\n\n### Targets\n\n{targets}\n");
     text += "### Throughput and latency\n\n![Scans a second of the baseline and of the connector, by number of connections](performance.svg)\n\n";
     levels.iter().for_each(|level| text += &format!("{}\n", report::level(level)));
-    text + &format!("{allocations}\n### With many events and keys\n\n{}", report::growth(growth))
+    text + &format!("### With many events and keys\n\n{}", report::growth(growth))
 }

@@ -93,21 +93,16 @@ impl Drop for Database<'_> {
 impl<'p> Server<'p> {
     /// Starts a server on a free port with an empty ledger, and waits until it is ready.
     pub(crate) fn start(kind: Kind, programs: &'p Programs) -> Self {
-        Self::start_under(&[], kind, programs)
-    }
-
-    /// Starts a server under another program, such as valgrind.
-    pub(crate) fn start_under(program: &[String], kind: Kind, programs: &'p Programs) -> Self {
         let folder = TempDir::new_in(folder()).unwrap();
         let mut database = None;
         let (address, runs) = match kind {
             Kind::Baseline => {
-                let mut command = pinned(program, &std::env::current_exe().unwrap());
+                let mut command = pinned(&std::env::current_exe().unwrap());
                 let (address, process) = start(command.arg("baseline"));
                 (address, Runs::Baseline(process))
             }
             Kind::Peer | Kind::PeerSqlite => {
-                let mut command = pinned(program, programs.peer.as_ref().unwrap());
+                let mut command = pinned(programs.peer.as_ref().unwrap());
                 command.env("GOMAXPROCS", "1");
                 if kind == Kind::PeerSqlite {
                     command.arg(folder.path().join(DATABASE));
@@ -121,7 +116,7 @@ impl<'p> Server<'p> {
                     Kind::Postgres => database.insert(Database::new(programs.postgres.as_ref().unwrap())).url.clone(),
                     _ => "memory:".to_owned(),
                 };
-                let mut command = connector(program, &storage);
+                let mut command = connector(&storage);
                 let directory = Keys::codes(SHOPPERS).directory_file(folder.path());
                 command.arg("serve").env("CONNECTOR__DIRECTORY__FILE", directory);
                 let connector = Connector::start(command, folder.path());
@@ -174,14 +169,6 @@ impl<'p> Server<'p> {
         }
         outcome
     }
-
-    /// Stops the server, and waits until it has ended.
-    pub(crate) fn stop(self) {
-        match self.runs {
-            Runs::Baseline(process) | Runs::Peer(process) => process.stop(),
-            Runs::Connector(connector) => connector.stop(),
-        }
-    }
 }
 
 /// Starts a server that prints its address.
@@ -192,10 +179,9 @@ fn start(command: &mut Command) -> (SocketAddr, Process) {
     (line.trim().parse().unwrap(), Process::new(child))
 }
 
-/// The command for the connector on its processor, under another program if one is given. The caller adds the
-/// subcommand.
-pub(crate) fn connector(program: &[String], storage: &str) -> Command {
-    let mut command = pinned(program, Path::new(env!("CARGO_BIN_EXE_identity-connector")));
+/// The command for the connector on its processor. The caller adds the subcommand.
+pub(crate) fn connector(storage: &str) -> Command {
+    let mut command = pinned(Path::new(env!("CARGO_BIN_EXE_identity-connector")));
     command
         .env("CONNECTOR__LEDGER__CAPACITY", "100000000") // more than the default
         .env("CONNECTOR__SECURITY__HASH_KEY", HASH_KEY)
@@ -204,9 +190,9 @@ pub(crate) fn connector(program: &[String], storage: &str) -> Command {
     command
 }
 
-fn pinned(program: &[String], binary: &Path) -> Command {
+fn pinned(binary: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["--cpu-list", PROCESSOR]).args(program).arg(binary);
+    command.args(["--cpu-list", PROCESSOR]).arg(binary);
     command
 }
 
