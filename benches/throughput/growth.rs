@@ -90,11 +90,12 @@ pub(crate) fn file_size() -> u64 {
 
 /// Measures everything, with runs of this length.
 pub(crate) fn measure(sizes: &[u64], time: Duration) -> Growth {
+    assert!(sizes.iter().all(|events| *events >= WARM_UP), "each number of events must be at least {WARM_UP}");
     let mut growth = Growth::default();
     growth.idle_memory();
     growth.events_in_memory(sizes, time);
     let most = sizes.iter().copied().max().unwrap().min(keys::MAX);
-    growth.kinds_in_memory(sizes.iter().copied().max().unwrap().min(MILLION));
+    growth.kinds_in_memory(most.min(MILLION));
     sizes.iter().for_each(|events| growth.events_in_sqlite(*events, time));
     growth.keys_in_memory(most.min(REGULARS.number), time);
     growth.keys_in_sqlite(most, time);

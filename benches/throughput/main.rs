@@ -2,11 +2,11 @@
 //! that does the least possible work, and with the peer, an ordinary program in Go (`benches/peers`).
 //!
 //! ```sh
-//! cargo bench --bench throughput              # all targets: about 17 minutes
-//! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 rounds, over 50 connections: about 5 minutes
-//! cargo bench --bench throughput -- growth    # with ten million events and a million keys: about 12 minutes, 15 GB of disk
-//! cargo bench --bench throughput -- growth 100000 1000000  # with these numbers of events
-//! cargo bench --bench throughput -- page      # everything, written to docs/performance.md: about 28 minutes
+//! cargo bench --bench throughput              # all targets
+//! cargo bench --bench throughput -- 2 3 50    # 2 s a run, 3 rounds, over 50 connections
+//! cargo bench --bench throughput -- growth    # with ten million events and a million keys
+//! cargo bench --bench throughput -- growth 100000 1000000  # with these numbers of events, each at least 100000
+//! cargo bench --bench throughput -- page      # everything, written to docs/performance.md
 //! cargo bench --bench throughput -- page 1 1 100000        # 1 s a run, 1 round, with these numbers of events
 //! ```
 //!

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::select;
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::Server;
@@ -68,7 +68,13 @@ pub(crate) struct Backend {
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
     state: Arc<State>,
-    running: Mutex<JoinSet<()>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// The task that accepts connections. It ends, after all tasks of connections have ended, when the sender is dropped.
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 struct State {
@@ -79,7 +85,6 @@ struct State {
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     released: Notify,
-    stopped: Notify,
 }
 
 impl Backend {
@@ -105,7 +110,6 @@ impl Backend {
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
             released: Notify::new(),
-            stopped: Notify::new(),
         };
         let (address, listener) = listener().await;
         let backend = Self { address, tls, state: Arc::new(state), running: Mutex::default() };
@@ -120,12 +124,13 @@ impl Backend {
 
     fn serve(&self, listener: TcpListener) {
         let (state, tls) = (Arc::clone(&self.state), self.tls.clone());
-        self.running.lock().unwrap().spawn(async move {
+        let (stop, mut stopped) = oneshot::channel();
+        let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let stream = select! {
                     accepted = listener.accept() => accepted.unwrap().0,
-                    () = state.stopped.notified() => break,
+                    _ = &mut stopped => break,
                 };
                 state.connections.fetch_add(1, Ordering::SeqCst);
                 let (state, tls) = (Arc::clone(&state), tls.clone());
@@ -143,13 +148,16 @@ impl Backend {
             // This waits for the tasks to end. One that is running just now would otherwise answer one more request.
             connections.shutdown().await;
         });
+        *self.running.lock().unwrap() = Some(Running { stop, task });
     }
 
     /// Stops the backend: closes all connections and refuses new ones.
     pub(crate) async fn stop(&self) {
-        let running = std::mem::take(&mut *self.running.lock().unwrap());
-        self.state.stopped.notify_one();
-        running.join_all().await;
+        let running = self.running.lock().unwrap().take();
+        if let Some(Running { stop, task }) = running {
+            drop(stop);
+            task.await.unwrap();
+        }
     }
 
     pub(crate) fn set_answerer(&self, answerer: impl Fn(&Value) -> Reply + Send + Sync + 'static) {
